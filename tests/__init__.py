@@ -1,0 +1,1 @@
+"""The tests; the folder names say what each kind may touch."""
