@@ -1,0 +1,460 @@
+"""Agents: identities inside a project, each owned by the principal that registered it (SPEC §2, §3.3 rule 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from agent_mail_core import agent_names
+from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
+from agent_mail_core.errors import AgentNameTaken, AgentNotFound, AgentNotYours, AgentRetired
+from agent_mail_core.events import NewEvent
+from agent_mail_core.fields import (
+    AgentName,
+    ContactPolicy,
+    Cursor,
+    Description,
+    IdempotencyKey,
+    Line,
+    NewAgentName,
+    PageSize,
+    Profile,
+    ProjectRef,
+    Request,
+    Result,
+)
+from agent_mail_core.idempotency import NO_AGENT, IdempotencyScope, check_same, fingerprint
+from agent_mail_core.ids import AgentId, Principal, ProjectId, TeamId
+from agent_mail_core.ports import App, Caller, Role, Transaction
+from agent_mail_core.projects import ProjectRecord, normal_ref, project_not_found, the_project
+from agent_mail_core.suggestions import near_names
+
+NEAR_NAME_POOL = 1000
+RECENT_EVENTS = 10
+NAME_ROUNDS = 8
+NAMES_A_ROUND = 16
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """An agent as stored."""
+
+    id: AgentId
+    project_id: ProjectId
+    name: str
+    program: str
+    model: str
+    task_description: str | None
+    contact_policy: ContactPolicy
+    owner: Principal
+    registered_at: datetime
+    last_active_at: datetime
+    retired_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewAgent:
+    """An agent to register. None leaves an existing agent's value, and gives a new one its default."""
+
+    team_id: TeamId
+    project_id: ProjectId
+    owner: Principal
+    program: str
+    model: str
+    task_description: str | None
+    contact_policy: ContactPolicy | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentChanges:
+    """Fields to change; None leaves one as it is."""
+
+    program: str | None = None
+    model: str | None = None
+    task_description: str | None = None
+    contact_policy: ContactPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCounts:
+    """Of an agent's mail."""
+
+    unread: int
+    received: int
+    sent: int
+
+
+Registered = Literal["created", "updated", "taken"]
+
+
+class Agents(Protocol):
+    """Store of agents."""
+
+    async def find(
+        self, team_id: TeamId, project_ref: str, name: str
+    ) -> tuple[ProjectRecord | None, AgentRecord | None]:
+        """The project (by slug, else human key) and in it the agent of that name, ignoring ASCII case; None for what is not."""
+        ...
+
+    async def register(self, name: str, agent: NewAgent, owner_may_be_any: bool) -> tuple[AgentRecord, Registered]:
+        """Make the agent with an empty mailbox, or update the one of that name, reviving it when retired.
+
+        Atomic: callers racing with one name make one agent. `taken` (nothing changed) when it is another principal's, unless
+        `owner_may_be_any`. An existing agent keeps its owner and the case of its name.
+        """
+        ...
+
+    async def register_free(self, names: Sequence[str], agent: NewAgent) -> AgentRecord | None:
+        """Make the agent under the first of `names` that nobody has; None when all are taken. Atomic like `register`."""
+        ...
+
+    async def update(self, agent_id: AgentId, changes: AgentChanges) -> AgentRecord:
+        """Change an existing agent's profile."""
+        ...
+
+    async def retire(self, agent_id: AgentId) -> tuple[AgentRecord, bool]:
+        """Retire it, and whether it was not retired before. A send that commits later does not reach it."""
+        ...
+
+    async def page(
+        self,
+        project_id: ProjectId,
+        active_since: datetime | None,
+        include_retired: bool,
+        after_name: str | None,
+        limit: int,
+    ) -> list[AgentRecord]:
+        """In order of lower-cased name, those after the lower-cased `after_name`."""
+        ...
+
+    async def recent(self, project_id: ProjectId, limit: int) -> list[AgentRecord]:
+        """Agents that are not retired, the most recently active first."""
+        ...
+
+    async def names(self, project_id: ProjectId, limit: int) -> list[str]:
+        """Some names of the project, the most recently active first, retired ones left out."""
+        ...
+
+    async def taken(self, project_id: ProjectId, names: Sequence[str]) -> set[str]:
+        """Which of these names agents have, retired ones included, lower-cased."""
+        ...
+
+    async def counts(self, agent_id: AgentId) -> AgentCounts:
+        """Of the agent's mail."""
+        ...
+
+    async def touch(self, seen: Mapping[AgentId, datetime]) -> None:
+        """Move `last_active_at` forward to the given times; never back; unknown ids are passed over."""
+        ...
+
+
+# --- acting as an agent -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """An agent and its project, found for a caller."""
+
+    project: ProjectRecord
+    agent: AgentRecord
+
+
+def may_act_as(caller: Caller, agent: AgentRecord) -> bool:
+    """Whether this caller may read and write as the agent."""
+    return agent.owner == caller.principal or caller.role >= Role.admin
+
+
+async def agent_not_found(db: Transaction, project: ProjectRecord, name: str) -> AgentNotFound:
+    """The error for an unknown agent, with the names that it may have meant."""
+    near = near_names(name, await db.agents.names(project.id, NEAR_NAME_POOL))
+    return AgentNotFound(
+        f"There is no agent {name!r} in project {project.slug!r}.",
+        agent_name=name,
+        project_slug=project.slug,
+        near=near or None,
+        suggestion="list_agents" if near else "register_agent",
+    )
+
+
+async def the_agent(db: Transaction, caller: Caller, project_ref: str, name: str) -> Actor:
+    """The agent of that name, whoever owns it. Raises ProjectNotFound or AgentNotFound, with near names."""
+    project, agent = await db.agents.find(caller.team_id, normal_ref(project_ref), name)
+    if project is None:
+        raise await project_not_found(db, caller, project_ref)
+    if agent is None:
+        raise await agent_not_found(db, project, name)
+    return Actor(project, agent)
+
+
+async def acting_agent(app: App, db: Transaction, caller: Caller, project_ref: str, name: str) -> Actor:
+    """The agent as which the caller acts: also raises AgentNotYours. Notes that it is active. It may be retired."""
+    actor = await the_agent(db, caller, project_ref, name)
+    if not may_act_as(caller, actor.agent):
+        raise AgentNotYours(agent_name=actor.agent.name)
+    app.presence.saw(actor.agent.id)
+    return actor
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+class Agent(Result):
+    """An agent's public profile."""
+
+    name: str
+    program: str
+    model: str
+    task_description: str | None = None
+    contact_policy: ContactPolicy
+    registered_at: datetime
+    last_active_at: datetime
+    retired_at: datetime | None = None
+
+
+def agent_result(record: AgentRecord) -> Agent:
+    """A stored agent as the wire shows it; its owner stays inside."""
+    return Agent(
+        name=record.name,
+        program=record.program,
+        model=record.model,
+        task_description=record.task_description,
+        contact_policy=record.contact_policy,
+        registered_at=record.registered_at,
+        last_active_at=record.last_active_at,
+        retired_at=record.retired_at,
+    )
+
+
+# --- register_agent ---------------------------------------------------------------------------------------------------
+
+
+class RegisterAgent(Request):
+    project_slug: ProjectRef
+    program: Profile = Field(description="Program that runs the agent, such as claude-code")
+    model: Profile = Field(description="Language model")
+    name: NewAgentName | None = Field(None, description="Leave out to be given a free, memorable one")
+    task_description: Description | None = Field(None, description="What the agent works on")
+    contact_policy: ContactPolicy | None = Field(None, description="Who may write to it; new agents: auto")
+    idempotency_key: IdempotencyKey | None = Field(None, description="Only without name: a retry gets the same agent")
+
+
+class RegisteredAgent(Result):
+    agent: Agent
+    created: bool
+    replayed: bool = False
+
+
+async def register_agent(app: App, caller: Caller, request: RegisterAgent) -> RegisteredAgent:
+    """Join a project under a name. Call once at the start; the same name again updates your profile."""
+    async with app.store.write() as db:
+        project = await the_project(db, caller, request.project_slug)
+        new = NewAgent(
+            team_id=caller.team_id,
+            project_id=project.id,
+            owner=caller.principal,
+            program=request.program,
+            model=request.model,
+            task_description=request.task_description,
+            contact_policy=request.contact_policy,
+        )
+        if request.name is None:
+            return await _register_with_free_name(db, caller, request, new)
+        agent, outcome = await db.agents.register(request.name, new, caller.role >= Role.admin)
+        if outcome == "taken":
+            raise AgentNameTaken(agent_name=agent.name, suggestion="suggest_agent_names")
+        kind: Literal["agent.registered", "agent.updated"] = (
+            "agent.registered" if outcome == "created" else "agent.updated"
+        )
+        await db.events.add(NewEvent(kind, caller.team_id, project.id, agent.id, data={"name": agent.name}))
+    app.presence.saw(agent.id)
+    return RegisteredAgent(agent=agent_result(agent), created=outcome == "created")
+
+
+async def _register_with_free_name(
+    db: Transaction, caller: Caller, request: RegisterAgent, new: NewAgent
+) -> RegisteredAgent:
+    scope = None
+    if request.idempotency_key is not None:
+        scope = IdempotencyScope(caller.team_id, caller.principal, NO_AGENT, "register_agent", request.idempotency_key)
+        digest = fingerprint(request)
+        answer = await db.idempotency.take(scope, digest)
+        if answer is not None:
+            return RegisteredAgent.model_validate_json(check_same(answer, digest)).model_copy(update={"replayed": True})
+    for number in range(NAME_ROUNDS):
+        # Names run out slowly: later rounds add digits, so that a project of any size finds one.
+        names = agent_names.draw(NAMES_A_ROUND, digits=max(0, number - 2))
+        agent = await db.agents.register_free(names, new)
+        if agent is not None:
+            break
+    else:
+        raise AgentNameTaken("No free name was found: give one.")
+    await db.events.add(
+        NewEvent("agent.registered", caller.team_id, new.project_id, agent.id, data={"name": agent.name})
+    )
+    result = RegisteredAgent(agent=agent_result(agent), created=True)
+    if scope is not None:
+        await db.idempotency.keep(scope, result.model_dump_json())
+    return result
+
+
+# --- list_agents ------------------------------------------------------------------------------------------------------
+
+
+class ListAgents(Request):
+    project_slug: ProjectRef
+    active_within_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86400, description="Only recently active ones")
+    include_retired: bool = False
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+
+class AgentPage(Result):
+    agents: list[Agent]
+    next_cursor: str | None = None
+
+
+async def list_agents(app: App, caller: Caller, request: ListAgents) -> AgentPage:
+    """List the agents of a project A-Z: who can be written to, and what they work on."""
+    within = request.active_within_seconds
+    async with app.store.read() as db:
+        project = await the_project(db, caller, request.project_slug)
+        scope = list_scope("list_agents", caller.team_id, project.id, within, request.include_retired)
+        last = open_list_cursor(app.store.identity, scope, request.cursor, str)
+        rows = await db.agents.page(
+            project.id,
+            app.clock.now() - timedelta(seconds=within) if within else None,
+            request.include_retired,
+            str(last[0]) if last else None,
+            request.limit + 1,
+        )
+    page = rows[: request.limit]
+    return AgentPage(
+        agents=[agent_result(agent) for agent in page],
+        next_cursor=(
+            list_cursor(app.store.identity, scope, [page[-1].name.lower()]) if len(rows) > len(page) else None
+        ),
+    )
+
+
+# --- whois ------------------------------------------------------------------------------------------------------------
+
+
+class Whois(Request):
+    project_slug: ProjectRef
+    agent_name: AgentName
+
+
+class Activity(Result):
+    """One thing that an agent did."""
+
+    kind: str
+    at: datetime
+    message_id: int | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class AgentDetails(Result):
+    agent: Agent
+    unread_count: int
+    received_count: int
+    sent_count: int
+    recent_activity: list[Activity]
+
+
+async def whois(app: App, caller: Caller, request: Whois) -> AgentDetails:
+    """Show one agent: profile, mail counts, and the last things it did."""
+    async with app.store.read() as db:
+        actor = await the_agent(db, caller, request.project_slug, request.agent_name)
+        counts = await db.agents.counts(actor.agent.id)
+        events = await db.events.of_agent(actor.agent.id, RECENT_EVENTS)
+    return AgentDetails(
+        agent=agent_result(actor.agent),
+        unread_count=counts.unread,
+        received_count=counts.received,
+        sent_count=counts.sent,
+        recent_activity=[
+            Activity(kind=event.kind, at=event.created_at, message_id=event.message_id, data=event.data)
+            for event in events
+        ],
+    )
+
+
+# --- update_agent, retire_agent ---------------------------------------------------------------------------------------
+
+
+class UpdateAgent(Request):
+    project_slug: ProjectRef
+    agent_name: AgentName
+    task_description: Description | None = None
+    contact_policy: ContactPolicy | None = None
+    program: Profile | None = None
+    model: Profile | None = None
+
+
+async def update_agent(app: App, caller: Caller, request: UpdateAgent) -> Agent:
+    """Change an agent's profile; what is left out stays."""
+    async with app.store.write() as db:
+        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+        if actor.agent.retired_at is not None:
+            raise AgentRetired(agent_name=actor.agent.name, suggestion="register_agent")
+        agent = await db.agents.update(
+            actor.agent.id,
+            AgentChanges(
+                program=request.program,
+                model=request.model,
+                task_description=request.task_description,
+                contact_policy=request.contact_policy,
+            ),
+        )
+        await db.events.add(
+            NewEvent("agent.updated", caller.team_id, actor.project.id, agent.id, data={"name": agent.name})
+        )
+    return agent_result(agent)
+
+
+class RetireAgent(Request):
+    project_slug: ProjectRef
+    agent_name: AgentName
+
+
+async def retire_agent(app: App, caller: Caller, request: RetireAgent) -> Agent:
+    """Retire an agent: it gets no more mail. Its mail stays; registering the name again brings it back."""
+    async with app.store.write() as db:
+        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+        agent, is_new = await db.agents.retire(actor.agent.id)
+        if is_new:
+            await db.events.add(
+                NewEvent("agent.retired", caller.team_id, actor.project.id, agent.id, data={"name": agent.name})
+            )
+    return agent_result(agent)
+
+
+# --- suggest_agent_names ----------------------------------------------------------------------------------------------
+
+
+class SuggestAgentNames(Request):
+    project_slug: ProjectRef
+    hint: Line | None = Field(None, max_length=32, description="A word that the names should hold, such as Backend")
+    count: int = Field(5, ge=1, le=20)
+
+
+class AgentNames(Result):
+    names: list[str]
+
+
+async def suggest_agent_names(app: App, caller: Caller, request: SuggestAgentNames) -> AgentNames:
+    """Suggest names that no agent of the project has. They are not kept for you: register soon."""
+    found: list[str] = []
+    async with app.store.read() as db:
+        project = await the_project(db, caller, request.project_slug)
+        for number in range(NAME_ROUNDS):
+            names = agent_names.draw(request.count * 2, digits=max(0, number - 2), hint=request.hint)
+            taken = await db.agents.taken(project.id, names)
+            found += [name for name in names if name.lower() not in taken and name not in found]
+            if len(found) >= request.count:
+                break
+    return AgentNames(names=found[: request.count])

@@ -1,0 +1,277 @@
+"""Every error that an operation can answer with.
+
+    AgentMailError
+    ├── Invalid          the caller's input cannot be right, whatever the state
+    ├── Unauthenticated  no credential, or one that does not hold
+    ├── Forbidden        known caller, not allowed
+    ├── NotFound         no such thing, or none that this caller may see (the two look the same)
+    ├── Conflict         right in itself, refused because of what is stored
+    ├── Gone             was right once
+    ├── TooLarge         over a stated limit
+    ├── Limited          too often
+    └── Unavailable      try again; nothing is known to have been stored
+
+A class fixes `code`, which never changes meaning and is never reused, and inherits `kind`, which the transports map to a
+status. Facts go into `data`; `data["suggestion"]` says what to call next. The docstring is the default message.
+"""
+
+import inspect
+from typing import Any, ClassVar
+
+
+class AgentMailError(Exception):
+    """The operation failed."""
+
+    kind: ClassVar[str] = "internal"
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str | None = None, **data: Any) -> None:
+        super().__init__(message or inspect.getdoc(type(self)) or self.code)
+        self.data: dict[str, Any] = {key: value for key, value in data.items() if value is not None}
+
+    @property
+    def message(self) -> str:
+        """One sentence for the caller."""
+        return str(self.args[0])
+
+
+class Invalid(AgentMailError):
+    """The request is not valid."""
+
+    kind = "invalid"
+    code = "invalid_arguments"
+
+
+class Unauthenticated(AgentMailError):
+    """A valid credential is needed: send it as `Authorization: Bearer …`."""
+
+    kind = "unauthenticated"
+    code = "unauthenticated"
+
+
+class Forbidden(AgentMailError):
+    """This credential does not allow that."""
+
+    kind = "forbidden"
+    code = "forbidden"
+
+
+class NotFound(AgentMailError):
+    """There is no such thing here."""
+
+    kind = "not_found"
+    code = "not_found"
+
+
+class Conflict(AgentMailError):
+    """What is stored does not allow that."""
+
+    kind = "conflict"
+    code = "conflict"
+
+
+class Gone(AgentMailError):
+    """That is no longer valid."""
+
+    kind = "gone"
+    code = "gone"
+
+
+class TooLarge(AgentMailError):
+    """The request is larger than this server accepts."""
+
+    kind = "too_large"
+    code = "too_large"
+
+
+class Limited(AgentMailError):
+    """Too many requests: wait, then try again."""
+
+    kind = "limited"
+    code = "rate_limited"
+
+
+class Unavailable(AgentMailError):
+    """The service cannot answer now; try again, with the same idempotency_key if it was a write."""
+
+    kind = "unavailable"
+    code = "unavailable"
+
+
+# --- the request itself -----------------------------------------------------------------------------------------------
+
+
+class MalformedRequest(Invalid):
+    """The body is not valid JSON in UTF-8."""
+
+    kind = "malformed"
+    code = "malformed_request"
+
+
+class InvalidCursor(Invalid):
+    """This cursor does not belong to this list: start again without one."""
+
+    code = "invalid_cursor"
+
+
+class EmptyQuery(Invalid):
+    """The query holds nothing that can be searched for."""
+
+    code = "empty_query"
+
+
+class ModeUnavailable(Invalid):
+    """This search mode needs embeddings, which this server does not have: use mode=text."""
+
+    code = "mode_unavailable"
+
+
+class UnknownOperation(NotFound):
+    """There is no such operation."""
+
+    code = "unknown_operation"
+
+
+# --- projects and agents ----------------------------------------------------------------------------------------------
+
+
+class ProjectNotFound(NotFound):
+    """No such project: list_projects shows those there are, ensure_project makes one."""
+
+    code = "project_not_found"
+
+
+class SlugTaken(Conflict):
+    """Another project has this slug."""
+
+    code = "slug_taken"
+
+
+class AgentNotFound(NotFound):
+    """No such agent in this project: list_agents shows those there are."""
+
+    code = "agent_not_found"
+
+
+class AgentNameTaken(Conflict):
+    """Another principal registered this name: choose another, or leave name out to be given one."""
+
+    code = "agent_name_taken"
+
+
+class AgentNotYours(Forbidden):
+    """That agent belongs to another principal: only the one that registered it may act as it."""
+
+    code = "agent_not_yours"
+
+
+class AgentRetired(Conflict):
+    """That agent is retired: register_agent with its name brings it back."""
+
+    code = "agent_retired"
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+class MessageNotFound(NotFound):
+    """No such message."""
+
+    code = "message_not_found"
+
+
+class ThreadNotFound(NotFound):
+    """No such thread in this project: list_threads shows those there are."""
+
+    code = "thread_not_found"
+
+
+class RecipientsUnknown(NotFound):
+    """Nothing was sent: some recipients do not exist. `data.recipients` names each problem."""
+
+    code = "recipients_unknown"
+
+
+class RecipientsRefused(Forbidden):
+    """Nothing was sent: some recipients cannot be written to. `data.recipients` names each problem."""
+
+    code = "recipients_refused"
+
+
+class NoRecipients(Invalid):
+    """Nothing was sent: nobody is left to send it to."""
+
+    code = "no_recipients"
+
+
+class DuplicateRecipient(Invalid):
+    """Nothing was sent: somebody is named twice. Name each agent once over to, cc and bcc."""
+
+    code = "duplicate_recipient"
+
+
+class ThreadMismatch(Invalid):
+    """parent_id belongs to another thread than thread_id: leave thread_id out, or give that thread."""
+
+    code = "thread_mismatch"
+
+
+class BccReplyAll(Forbidden):
+    """You got this message as bcc: reply_all would reveal you. Reply to the sender, or send a new message."""
+
+    code = "bcc_reply_all"
+
+
+class NotARecipient(Forbidden):
+    """That message was not sent to this agent."""
+
+    code = "not_a_recipient"
+
+
+class IdempotencyConflict(Conflict):
+    """This idempotency_key was used within the last 24 hours for a request with other content."""
+
+    code = "idempotency_conflict"
+
+
+# --- the service ------------------------------------------------------------------------------------------------------
+
+
+class CursorExpired(Gone):
+    """This cursor is from before the database was restored: call check_inbox without a cursor."""
+
+    code = "cursor_expired"
+
+
+class TooManyWaiters(Limited):
+    """Too many calls of this team are waiting for mail: poll check_inbox, or wait with fewer."""
+
+    code = "too_many_waiters"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database did not answer in time; try again, with the same idempotency_key if it was a write."""
+
+    code = "unavailable"
+
+
+class TransactionConflict(DatabaseUnavailable):
+    """The transaction lost a race and was rolled back; it is safe to run it again."""
+
+
+class Overloaded(Unavailable):
+    """The server is overloaded and did not start this request; try again shortly."""
+
+    code = "overloaded"
+
+
+class ServerAlreadyRunning(Unavailable):
+    """Another server holds this database, and without Redis there can be only one: stop it, or use another database."""
+
+    code = "server_already_running"
+
+
+class SchemaTooOld(Unavailable):
+    """The database has not been migrated to the schema that this version needs: run `agent-mail migrate`."""
+
+    code = "schema_too_old"

@@ -1,0 +1,186 @@
+"""The types that requests and results are made of: what a text, a name, a key, a time may be.
+
+Every field of every request uses one of these, so a limit is stated once and both transports and the schemas share it.
+Text never holds U+0000; single-line text holds no control characters at all. Lone surrogates are refused by pydantic.
+"""
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from agent_mail_core.ids import LARGEST_ID
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+AGENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+THREAD_KEY = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+RESERVED_AGENT_NAMES = frozenset({"overseer", "system", "all", "everyone", "me"})
+RESERVED_THREAD_KEYS = frozenset({"list", "search", "summarize"})
+
+
+class Request(BaseModel):
+    """Arguments of an operation: strictly typed, unknown ones refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Result(BaseModel):
+    """Answer of an operation. Fields that are None are left out on the wire."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class NoArguments(Request):
+    """For operations that take none."""
+
+
+def _without_nul(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("nul_character", "U+0000 is not allowed")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if CONTROL.search(text):
+        raise PydanticCustomError("control_character", "control characters and line breaks are not allowed")
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    return text
+
+
+def _human_key(text: str) -> str:
+    key = unicodedata.normalize("NFC", text).rstrip("/") or "/"
+    if not key.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    return key
+
+
+def _agent_name(name: str) -> str:
+    if name.lower() in RESERVED_AGENT_NAMES:
+        raise PydanticCustomError("reserved_name", "this name is reserved")
+    return name
+
+
+def _thread_key(key: str) -> str:
+    if key.lower() in RESERVED_THREAD_KEYS:
+        raise PydanticCustomError("reserved_name", "this thread id is reserved")
+    return key
+
+
+def _timestamp(value: Any) -> Any:
+    if isinstance(value, str):
+        if not RFC_3339.fullmatch(value):
+            raise PydanticCustomError("timestamp", "must be an RFC 3339 time such as 2026-11-22T13:41:00Z")
+        return datetime.fromisoformat(value.upper().replace("Z", "+00:00"))
+    return value
+
+
+def _as_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("timestamp", "is outside the years 1 to 9999") from None
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+Line = Annotated[str, AfterValidator(_one_line)]
+"""One line of text: no control characters."""
+
+HumanKey = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=1024,
+        description="Stable key of the project, often the repository's absolute path; a label, never opened",
+    ),
+    AfterValidator(_one_line),
+    AfterValidator(_human_key),
+]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?$")]
+ProjectRef = Annotated[
+    str,
+    Field(min_length=1, max_length=1024, description="Project: its slug or its human_key"),
+    AfterValidator(_one_line),
+]
+NewAgentName = Annotated[
+    str,
+    Field(pattern=AGENT_NAME, description="1-64 of A-Z a-z 0-9 _ -; unique in the project ignoring case"),
+    AfterValidator(_agent_name),
+]
+AgentName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_one_line)]
+"""A name to look up: whatever cannot exist simply is not found."""
+
+Address = Annotated[str, Field(min_length=1, max_length=170), AfterValidator(_one_line)]
+"""A recipient: `Name`, or `Name@slug` in another project."""
+
+ThreadKey = Annotated[
+    str,
+    Field(pattern=THREAD_KEY, description="Thread id such as FEAT-123"),
+    AfterValidator(_thread_key),
+]
+Subject = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line), AfterValidator(_not_blank)]
+Profile = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line), AfterValidator(_not_blank)]
+"""A program's or model's name."""
+
+Description = Annotated[str, Field(max_length=4000), AfterValidator(_without_nul)]
+Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+PageSize = Annotated[int, Field(ge=1, le=100, description="At most this many (1-100)")]
+Cursor = Annotated[str, Field(min_length=1, max_length=2048)]
+IdempotencyKey = Annotated[
+    str,
+    Field(min_length=1, max_length=128, description="Same key and content within 24 h: stored once, answered again"),
+    AfterValidator(_one_line),
+]
+Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_timestamp), AfterValidator(_as_utc)]
+
+BODY_LIMIT = 256 * 1024
+"""Bytes of UTF-8 in a message body."""
+
+
+def _body(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("nul_character", "U+0000 is not allowed")
+    # A character is at least one byte and at most four: only texts between the two need encoding.
+    if len(text) * 4 > BODY_LIMIT and len(text.encode()) > BODY_LIMIT:
+        raise PydanticCustomError("body_too_long", "must be at most 256 KiB of UTF-8")
+    return text
+
+
+Body = Annotated[str, Field(max_length=BODY_LIMIT, description="GitHub-flavoured Markdown"), AfterValidator(_body)]
+
+
+class PriorityRank(IntEnum):
+    """Priorities as stored and compared; the seed's integers."""
+
+    low = -1
+    normal = 0
+    high = 1
+    urgent = 2
+
+
+PriorityWord = Literal["low", "normal", "high", "urgent"]
+
+
+def _priority(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and -1 <= value <= 2:
+        return PriorityRank(value).name
+    return value
+
+
+Priority = Annotated[PriorityWord, BeforeValidator(_priority)]
+"""A word; the seed's integers -1 to 2 are read too."""
+
+RecipientKind = Literal["to", "cc", "bcc"]
+RECIPIENT_KINDS: tuple[RecipientKind, ...] = ("to", "cc", "bcc")
+"""Stored as the index in this tuple."""
+
+ContactPolicy = Literal["open", "auto", "contacts_only", "block_all"]

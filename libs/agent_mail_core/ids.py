@@ -1,0 +1,16 @@
+"""Identifiers as types, so that an agent's id is never passed where a message's belongs."""
+
+from typing import NewType
+
+TeamId = NewType("TeamId", int)
+ProjectId = NewType("ProjectId", int)
+AgentId = NewType("AgentId", int)
+MessageId = NewType("MessageId", int)
+ThreadId = NewType("ThreadId", int)
+"""A thread's row; agents only ever see its key."""
+
+Principal = NewType("Principal", str)
+"""Who a credential stands for: `token:{id}`, `jwt:{iss}|{sub}`, `static` or `local` (SPEC §2)."""
+
+LARGEST_ID = 2**53 - 1
+"""Ids on the wire stay below this, so that JSON readers with only doubles keep them exact."""

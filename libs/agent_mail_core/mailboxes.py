@@ -1,0 +1,490 @@
+"""Mailboxes: what an agent received, in the order in which it became visible (SPEC §3.2, DESIGN 4).
+
+Each delivery has the next position of its recipient's mailbox, taken under the mailbox's lock, so whoever reads on after a
+position never misses a message that committed late. Reading a list never consumes; mark_read and acknowledge_message do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+
+from pydantic import Field, field_validator
+
+from agent_mail_core.agents import Actor, acting_agent
+from agent_mail_core.cursors import inbox_cursor, list_cursor, list_scope, open_inbox_cursor, open_list_cursor
+from agent_mail_core.errors import Invalid, MessageNotFound, NotARecipient
+from agent_mail_core.events import NewEvent
+from agent_mail_core.fields import (
+    AgentName,
+    Cursor,
+    Id,
+    PageSize,
+    Priority,
+    PriorityRank,
+    PriorityWord,
+    ProjectRef,
+    RecipientKind,
+    Request,
+    Result,
+    ThreadKey,
+    Timestamp,
+)
+from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
+from agent_mail_core.ports import App, Caller, Transaction, inbox_topic
+from agent_mail_core.projects import the_project
+from agent_mail_core.threads import the_thread
+
+LOOK_AGAIN_SECONDS = 2.0
+"""A waiting call looks by itself this often, for wake-ups that got lost."""
+
+MAX_WAIT_SECONDS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFilter:
+    """Which deliveries to show; None and False let all through."""
+
+    unread_only: bool = False
+    min_priority: int | None = None
+    thread_id: ThreadId | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboxItem:
+    """One delivery with its message."""
+
+    position: int
+    kind: RecipientKind
+    read_at: datetime | None
+    acknowledged_at: datetime | None
+    message_id: MessageId
+    thread_key: str
+    parent_id: MessageId | None
+    sender_name: str
+    subject: str
+    body_md: str | None
+    priority: PriorityWord
+    ack_required: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InboxSlice:
+    """Deliveries and the state of their mailbox, seen at one instant."""
+
+    items: list[InboxItem]
+    position: int
+    """The mailbox's highest position at that instant."""
+    unread: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMark:
+    """The outcome for one message of mark_read or acknowledge_message."""
+
+    message_id: MessageId
+    read_at: datetime
+    acknowledged_at: datetime | None
+    is_newly_read: bool
+    is_newly_acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PendingAck:
+    """Somebody who has yet to acknowledge a message."""
+
+    message_id: MessageId
+    thread_key: str
+    sender_id: AgentId
+    sender_name: str
+    subject: str
+    priority: PriorityWord
+    created_at: datetime
+    agent_id: AgentId
+    agent_name: str
+    kind: RecipientKind
+    read_at: datetime | None
+
+
+class Mailboxes(Protocol):
+    """Store of deliveries, one mailbox an agent. Items come with or without bodies."""
+
+    async def newest(
+        self, agent_id: AgentId, below: int | None, wanted: InboxFilter, with_bodies: bool, limit: int
+    ) -> InboxSlice:
+        """Newest first, below the position `below`."""
+        ...
+
+    async def after(
+        self, agent_id: AgentId, position: int, wanted: InboxFilter, with_bodies: bool, limit: int
+    ) -> InboxSlice:
+        """Oldest first, above `position`."""
+        ...
+
+    async def mark_read(self, agent_id: AgentId, message_ids: Sequence[MessageId], acknowledge: bool) -> list[ReadMark]:
+        """Mark those that the agent received as read, and acknowledged if so asked; the first time stays.
+
+        Messages that it did not receive are left out. Takes the mailbox's lock before the deliveries'; keeps `unread` exact.
+        """
+        ...
+
+    async def pending_acks(
+        self,
+        project_id: ProjectId,
+        owed_by: AgentId | None,
+        owed_to: AgentId | None,
+        sent_before: datetime | None,
+        after: tuple[MessageId, AgentId] | None,
+        with_bcc: bool,
+        limit: int,
+    ) -> list[PendingAck]:
+        """Unacknowledged deliveries of messages that ask for it, by message id, then agent id, above `after`.
+
+        `owed_by` selects by recipient, `owed_to` by sender, neither the whole project. Without `with_bcc` no bcc is shown.
+        Retired recipients owe nothing.
+        """
+        ...
+
+
+# --- check_inbox ------------------------------------------------------------------------------------------------------
+
+
+class InboxMessage(Result):
+    """A message in an inbox."""
+
+    message_id: int
+    thread_id: str
+    parent_id: int | None = None
+    sender_name: str
+    subject: str
+    body_md: str | None = None
+    kind: RecipientKind
+    priority: PriorityWord
+    ack_required: bool
+    created_at: datetime
+    read_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+
+
+def inbox_message(item: InboxItem) -> InboxMessage:
+    """A delivery as the wire shows it. The fields come from the database, so they are not validated once more."""
+    return InboxMessage.model_construct(
+        message_id=item.message_id,
+        thread_id=item.thread_key,
+        parent_id=item.parent_id,
+        sender_name=item.sender_name,
+        subject=item.subject,
+        body_md=item.body_md,
+        kind=item.kind,
+        priority=item.priority,
+        ack_required=item.ack_required,
+        created_at=item.created_at,
+        read_at=item.read_at,
+        acknowledged_at=item.acknowledged_at,
+    )
+
+
+class CheckInbox(Request):
+    project_slug: ProjectRef
+    agent_name: AgentName
+    cursor: Cursor | None = Field(None, description="From an earlier answer: what came after it, oldest first")
+    before: Cursor | None = Field(None, description="An older_cursor: the page before it, newest first")
+    limit: PageSize = 20
+    unread_only: bool = False
+    min_priority: Priority | None = None
+    thread_id: ThreadKey | None = None
+    since: Timestamp | None = Field(None, description="Only what was sent at or after this time")
+    include_bodies: bool = False
+
+    @field_validator("before")
+    @classmethod
+    def _one_direction(cls, before: str | None, info: object) -> str | None:
+        if before is not None and getattr(info, "data", {}).get("cursor") is not None:
+            raise ValueError("give cursor or before, not both")
+        return before
+
+
+class Inbox(Result):
+    messages: list[InboxMessage]
+    unread_count: int
+    cursor: str
+    """Give it to the next check_inbox or wait_for_messages."""
+    older_cursor: str | None = None
+
+
+async def check_inbox(app: App, caller: Caller, request: CheckInbox) -> Inbox:
+    """Show your agent's inbox, newest first, or with cursor what came since. Does not mark anything read."""
+    identity = app.store.identity
+    async with app.store.read() as db:
+        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+        agent_id = actor.agent.id
+        wanted = await _filter(db, actor, request)
+        if request.cursor is not None:
+            position = open_inbox_cursor(identity, agent_id, request.cursor)
+            found = await db.mailboxes.after(agent_id, position, wanted, request.include_bodies, request.limit)
+            return Inbox(
+                messages=[inbox_message(item) for item in found.items],
+                unread_count=found.unread,
+                cursor=inbox_cursor(identity, agent_id, _covered(found, request.limit)),
+            )
+        below = open_inbox_cursor(identity, agent_id, request.before) if request.before is not None else None
+        found = await db.mailboxes.newest(agent_id, below, wanted, request.include_bodies, request.limit + 1)
+    items = found.items[: request.limit]
+    covered = found.position if below is None else below - 1
+    return Inbox(
+        messages=[inbox_message(item) for item in items],
+        unread_count=found.unread,
+        cursor=inbox_cursor(identity, agent_id, covered),
+        older_cursor=(inbox_cursor(identity, agent_id, items[-1].position) if len(found.items) > len(items) else None),
+    )
+
+
+def _covered(found: InboxSlice, limit: int) -> int:
+    """The highest position that a page read forward has covered: all of the mailbox unless the page is full."""
+    return found.items[-1].position if len(found.items) == limit else found.position
+
+
+async def _filter(db: Transaction, actor: Actor, request: CheckInbox) -> InboxFilter:
+    thread_id = None
+    if request.thread_id is not None:
+        thread_id = (await the_thread(db, actor.project, request.thread_id)).id
+    return InboxFilter(
+        unread_only=request.unread_only,
+        min_priority=PriorityRank[request.min_priority] if request.min_priority else None,
+        thread_id=thread_id,
+        since=request.since,
+    )
+
+
+# --- wait_for_messages ------------------------------------------------------------------------------------------------
+
+
+class WaitForMessages(Request):
+    project_slug: ProjectRef
+    agent_name: AgentName
+    cursor: Cursor | None = Field(
+        None, description="From an earlier answer; without one the oldest unread come at once"
+    )
+    timeout_seconds: float = Field(25, ge=0, le=MAX_WAIT_SECONDS, strict=False)
+    include_bodies: bool = False
+    min_priority: Priority | None = None
+
+
+class WaitedMessages(Result):
+    messages: list[InboxMessage]
+    unread_count: int
+    cursor: str
+    timed_out: bool
+
+
+WAIT_PAGE = 20
+
+
+async def wait_for_messages(app: App, caller: Caller, request: WaitForMessages) -> WaitedMessages:
+    """Wait until mail arrives for your agent, then return it; empty with timed_out after timeout_seconds. Better than polling."""
+    identity = app.store.identity
+    deadline = asyncio.get_running_loop().time() + request.timeout_seconds
+    async with app.store.read() as db:
+        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+    agent_id = actor.agent.id
+    min_priority = PriorityRank[request.min_priority] if request.min_priority else None
+    position = open_inbox_cursor(identity, agent_id, request.cursor) if request.cursor is not None else None
+    async with app.waiters.place(caller.team_id), app.wakeups.subscribe(inbox_topic(agent_id)) as news:
+        while True:
+            async with app.store.read() as db:
+                if position is None:
+                    wanted = InboxFilter(unread_only=True, min_priority=min_priority)
+                    found = await db.mailboxes.after(agent_id, 0, wanted, request.include_bodies, WAIT_PAGE)
+                else:
+                    wanted = InboxFilter(min_priority=min_priority)
+                    found = await db.mailboxes.after(agent_id, position, wanted, request.include_bodies, WAIT_PAGE)
+            remaining = deadline - asyncio.get_running_loop().time()
+            if found.items or remaining <= 0 or app.is_draining():
+                return WaitedMessages(
+                    messages=[inbox_message(item) for item in found.items],
+                    unread_count=found.unread,
+                    cursor=inbox_cursor(identity, agent_id, _covered(found, WAIT_PAGE)),
+                    timed_out=not found.items,
+                )
+            # What a filter left out is covered: the next look begins behind it.
+            position = found.position
+            await news.wait(min(remaining, LOOK_AGAIN_SECONDS))
+            app.presence.saw(agent_id)
+
+
+# --- mark_read, acknowledge_message -----------------------------------------------------------------------------------
+
+
+class MarkRead(Request):
+    project_slug: ProjectRef
+    agent_name: AgentName
+    message_ids: list[Id] = Field(min_length=1, max_length=100)
+
+
+class MarkedMessage(Result):
+    message_id: int
+    read_at: datetime | None = None
+    code: str | None = None
+    """Why it is not marked: message_not_found or not_a_recipient."""
+
+
+class MarkedRead(Result):
+    messages: list[MarkedMessage]
+
+
+async def mark_read(app: App, caller: Caller, request: MarkRead) -> MarkedRead:
+    """Mark messages of your inbox as read; each id gets its time, or the code that says why not."""
+    wanted = [MessageId(message_id) for message_id in dict.fromkeys(request.message_ids)]
+    async with app.store.write() as db:
+        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+        marks = {mark.message_id: mark for mark in await db.mailboxes.mark_read(actor.agent.id, wanted, False)}
+        missing = {
+            message_id: await _why_not(db, caller, actor, message_id)
+            for message_id in wanted
+            if message_id not in marks
+        }
+        await db.events.add(
+            *(
+                NewEvent("message.read", caller.team_id, actor.project.id, actor.agent.id, mark.message_id)
+                for mark in marks.values()
+                if mark.is_newly_read
+            )
+        )
+    return MarkedRead(
+        messages=[
+            MarkedMessage(message_id=message_id, read_at=marks[message_id].read_at)
+            if message_id in marks
+            else MarkedMessage(message_id=message_id, code=missing[message_id].code)
+            for message_id in wanted
+        ]
+    )
+
+
+async def _why_not(
+    db: Transaction, caller: Caller, actor: Actor, message_id: MessageId
+) -> MessageNotFound | NotARecipient:
+    """Why a message is not in the agent's inbox; one of another project looks like none."""
+    record = await db.messages.get(caller.team_id, message_id)
+    if record is None or record.project_id != actor.project.id:
+        return MessageNotFound(message_id=message_id)
+    return NotARecipient(message_id=message_id, agent_name=actor.agent.name)
+
+
+class AcknowledgeMessage(Request):
+    project_slug: ProjectRef
+    agent_name: AgentName
+    message_id: Id
+
+
+class Acknowledged(Result):
+    message_id: int
+    read_at: datetime
+    acknowledged_at: datetime
+
+
+async def acknowledge_message(app: App, caller: Caller, request: AcknowledgeMessage) -> Acknowledged:
+    """Acknowledge a message of your inbox, which also marks it read. The first time stays."""
+    message_id = MessageId(request.message_id)
+    async with app.store.write() as db:
+        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+        marks = await db.mailboxes.mark_read(actor.agent.id, [message_id], True)
+        if not marks:
+            raise await _why_not(db, caller, actor, message_id)
+        mark = marks[0]
+        kinds: list[Literal["message.read", "message.acknowledged"]] = []
+        if mark.is_newly_read:
+            kinds.append("message.read")
+        if mark.is_newly_acknowledged:
+            kinds.append("message.acknowledged")
+        await db.events.add(
+            *(NewEvent(kind, caller.team_id, actor.project.id, actor.agent.id, message_id) for kind in kinds)
+        )
+    assert mark.acknowledged_at is not None
+    return Acknowledged(message_id=message_id, read_at=mark.read_at, acknowledged_at=mark.acknowledged_at)
+
+
+# --- list_pending_acks ------------------------------------------------------------------------------------------------
+
+
+class ListPendingAcks(Request):
+    project_slug: ProjectRef
+    agent_name: AgentName | None = Field(None, description="Your agent; left out: the whole project")
+    direction: Literal["owed_by_me", "owed_to_me"] = "owed_by_me"
+    older_than_seconds: int | None = Field(None, ge=0, le=10 * 365 * 86400)
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+    @field_validator("direction")
+    @classmethod
+    def _somebody_is_owed(cls, direction: str, info: object) -> str:
+        if direction == "owed_to_me" and getattr(info, "data", {}).get("agent_name") is None:
+            raise ValueError("owed_to_me needs agent_name")
+        return direction
+
+
+class PendingAcknowledgement(Result):
+    message_id: int
+    thread_id: str
+    sender_name: str
+    subject: str
+    priority: PriorityWord
+    created_at: datetime
+    agent_name: str
+    """Who owes it."""
+    kind: RecipientKind
+    read_at: datetime | None = None
+
+
+class PendingAckPage(Result):
+    pending: list[PendingAcknowledgement]
+    next_cursor: str | None = None
+
+
+async def list_pending_acks(app: App, caller: Caller, request: ListPendingAcks) -> PendingAckPage:
+    """List acknowledgements still owed, oldest first: by your agent, to it (owed_to_me), or in the whole project."""
+    older = request.older_than_seconds
+    async with app.store.read() as db:
+        if request.agent_name is None:
+            project, agent_id = await the_project(db, caller, request.project_slug), None
+        else:
+            actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+            project, agent_id = actor.project, actor.agent.id
+        scope = list_scope("list_pending_acks", caller.team_id, project.id, agent_id, request.direction, older)
+        last = open_list_cursor(app.store.identity, scope, request.cursor, int, int)
+        owed_by_me = request.direction == "owed_by_me"
+        rows = await db.mailboxes.pending_acks(
+            project.id,
+            owed_by=agent_id if owed_by_me else None,
+            owed_to=None if owed_by_me else agent_id,
+            sent_before=app.clock.now() - timedelta(seconds=older) if older is not None else None,
+            after=(MessageId(last[0]), AgentId(last[1])) if last else None,
+            with_bcc=agent_id is not None,
+            limit=request.limit + 1,
+        )
+    page = rows[: request.limit]
+    return PendingAckPage(
+        pending=[
+            PendingAcknowledgement(
+                message_id=row.message_id,
+                thread_id=row.thread_key,
+                sender_name=row.sender_name,
+                subject=row.subject,
+                priority=row.priority,
+                created_at=row.created_at,
+                agent_name=row.agent_name,
+                kind=row.kind,
+                read_at=row.read_at,
+            )
+            for row in page
+        ],
+        next_cursor=(
+            list_cursor(app.store.identity, scope, [page[-1].message_id, page[-1].agent_id])
+            if len(rows) > len(page)
+            else None
+        ),
+    )

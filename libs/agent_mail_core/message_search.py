@@ -1,0 +1,148 @@
+"""Searching messages: the operation. What a query means is in search_query, what a message's words are in search_text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from agent_mail_core.agents import may_act_as, the_agent
+from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
+from agent_mail_core.errors import EmptyQuery, Invalid, ModeUnavailable
+from agent_mail_core.fields import (
+    AgentName,
+    Cursor,
+    PageSize,
+    PriorityWord,
+    ProjectRef,
+    Request,
+    Result,
+    Text,
+    Timestamp,
+)
+from agent_mail_core.ids import AgentId, ProjectId, TeamId
+from agent_mail_core.messages import MessageRecord
+from agent_mail_core.ports import App, Caller
+from agent_mail_core.projects import the_project
+from agent_mail_core.search_query import Query, QueryTooComplex, parse, snippet
+
+MAX_HITS = 1000
+"""A search ends after this many hits, as the best of them are what anybody reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """Where to search besides the query."""
+
+    team_id: TeamId
+    project_id: ProjectId | None
+    agent_id: AgentId | None
+    """Only what this agent sent or received."""
+    with_hidden: bool
+    """Also what it received as bcc; for its own eyes."""
+    since: datetime | None
+
+
+class MessageSearch(Protocol):
+    """Store of the text index."""
+
+    async def find(self, query: Query, wanted: SearchFilter, offset: int, limit: int) -> list[MessageRecord]:
+        """Messages with bodies that match as `search_query.matches` defines, best first, then newest first.
+
+        Both engines find the same messages; their order may differ. A query without words to rank by is newest first.
+        """
+        ...
+
+
+class SearchMessages(Request):
+    query: Text = Field(
+        min_length=1,
+        max_length=500,
+        description='Words, "phrases", prefix*, from:Name subject:word thread:ID before:2026-01-31 after:…, OR, -not',
+    )
+    project_slug: ProjectRef | None = Field(None, description="Left out: all projects of your team")
+    agent_name: AgentName | None = Field(None, description="Only what this agent sent or received")
+    mode: Literal["auto", "text", "semantic", "hybrid"] = "auto"
+    since: Timestamp | None = None
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+
+class SearchHit(Result):
+    rank: int
+    """1 is the best."""
+    message_id: int
+    project_slug: str
+    thread_id: str
+    sender_name: str
+    subject: str
+    snippet: str
+    """An excerpt of the body; matches stand between `**`."""
+    priority: PriorityWord
+    created_at: datetime
+
+
+class SearchPage(Result):
+    hits: list[SearchHit]
+    mode: Literal["text"]
+    next_cursor: str | None = None
+
+
+async def search_messages(app: App, caller: Caller, request: SearchMessages) -> SearchPage:
+    """Find messages by words in subject and body, best first. No hit is an empty list, never an error."""
+    if request.mode in ("semantic", "hybrid"):
+        raise ModeUnavailable(mode=request.mode, suggestion="search_messages with mode=text")
+    if request.agent_name is not None and request.project_slug is None:
+        raise Invalid("agent_name needs project_slug, because names are unique in a project only.")
+    try:
+        query = parse(request.query)
+    except QueryTooComplex as error:
+        raise Invalid(str(error)) from None
+    if query.is_empty:
+        raise EmptyQuery(query=request.query)
+    async with app.store.read() as db:
+        project_id, agent_id, with_hidden = None, None, False
+        if request.project_slug is not None and request.agent_name is not None:
+            actor = await the_agent(db, caller, request.project_slug, request.agent_name)
+            project_id, agent_id = actor.project.id, actor.agent.id
+            with_hidden = may_act_as(caller, actor.agent)
+        elif request.project_slug is not None:
+            project_id = (await the_project(db, caller, request.project_slug)).id
+        wanted = SearchFilter(caller.team_id, project_id, agent_id, with_hidden, request.since)
+        scope = list_scope("search_messages", *_filters(request, wanted))
+        last = open_list_cursor(app.store.identity, scope, request.cursor, int)
+        offset = last[0] if last else 0
+        rows = await db.message_search.find(query, wanted, offset, min(request.limit + 1, MAX_HITS - offset))
+    page = rows[: request.limit]
+    end = offset + len(page)
+    return SearchPage(
+        hits=[
+            SearchHit(
+                rank=offset + number,
+                message_id=record.id,
+                project_slug=record.project_slug,
+                thread_id=record.thread_key,
+                sender_name=record.sender_name,
+                subject=record.subject,
+                snippet=snippet(record.subject, record.body_md or "", query),
+                priority=record.priority,
+                created_at=record.created_at,
+            )
+            for number, record in enumerate(page, start=1)
+        ],
+        mode="text",
+        next_cursor=list_cursor(app.store.identity, scope, [end]) if len(rows) > len(page) and end < MAX_HITS else None,
+    )
+
+
+def _filters(request: SearchMessages, wanted: SearchFilter) -> tuple[int, str, int | None, int | None, str | None]:
+    """What tells one search list from another, the team first."""
+    return (
+        wanted.team_id,
+        request.query,
+        wanted.project_id,
+        wanted.agent_id,
+        request.since.isoformat() if request.since else None,
+    )

@@ -1,0 +1,213 @@
+"""What a use case may ask of the world: the caller it acts for, and the ports behind `App`.
+
+Adapters implement the protocols; `main.py` of a service builds them. The protocols of the store live with their nouns
+(`projects.Projects`, `agents.Agents`, …); `Transaction` gathers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol
+
+from agent_mail_core.ids import AgentId, Principal, TeamId
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent_mail_core.agents import Agents
+    from agent_mail_core.events import Events
+    from agent_mail_core.health import MetricsSnapshot
+    from agent_mail_core.idempotency import Idempotency
+    from agent_mail_core.mailboxes import Mailboxes
+    from agent_mail_core.message_search import MessageSearch
+    from agent_mail_core.messages import Delivered, Messages, Outgoing
+    from agent_mail_core.projects import Projects
+    from agent_mail_core.sessions import Sessions
+    from agent_mail_core.settings import Settings
+    from agent_mail_core.threads import Threads
+
+
+class Role(IntEnum):
+    """What a credential may do; each includes those before it."""
+
+    reader = 1
+    writer = 2
+    overseer = 3
+    admin = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. Made in one place of the server, from the credential alone."""
+
+    team_id: TeamId
+    principal: Principal
+    role: Role
+    request_id: str
+
+
+class Transaction(Protocol):
+    """One transaction of the store, by noun. Inside it only the store is awaited."""
+
+    @property
+    def projects(self) -> Projects: ...
+    @property
+    def agents(self) -> Agents: ...
+    @property
+    def messages(self) -> Messages: ...
+    @property
+    def mailboxes(self) -> Mailboxes: ...
+    @property
+    def threads(self) -> Threads: ...
+    @property
+    def message_search(self) -> MessageSearch: ...
+    @property
+    def events(self) -> Events: ...
+    @property
+    def idempotency(self) -> Idempotency: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIdentity:
+    """Facts that a database carries for its whole life.
+
+    `epoch` changes when it is restored or promoted, so that inbox cursors from before expire. `cursor_key` is the secret
+    that all workers sign cursors with.
+    """
+
+    epoch: str
+    cursor_key: bytes
+
+
+class Store(Protocol):
+    """The database. Every method raises `DatabaseUnavailable` when it is away, locked or past its deadline."""
+
+    @property
+    def identity(self) -> StoreIdentity:
+        """Read once when the store was opened."""
+        ...
+
+    @property
+    def engine(self) -> str:
+        """`sqlite` or `postgres`, for people and metrics only: no rule asks it."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
+        """Reading only. Each method call sees one consistent state; two calls may see two. Never waits for a writer."""
+        ...
+
+    def write(self) -> AbstractAsyncContextManager[Transaction]:
+        """One atomic, durable transaction: leaving the block commits, an exception rolls back.
+
+        No answer, not even the block's own exception, leaves before the commit that it rests on is durable. Nesting
+        raises RuntimeError. A lost race raises `TransactionConflict`: nothing was stored, run the use case again. Once the
+        block has begun, cancellation does not undo it.
+        """
+        ...
+
+    async def deliver(self, send: Outgoing) -> Delivered:
+        """Decide one send with `messages.decide` and store it, in a transaction that other sends may share.
+
+        Atomic and durable like `write`. Message, deliveries, positions, counters, thread, text index, idempotency record,
+        event and outbox row are committed together. Positions of one mailbox become visible in order. Raises what
+        `messages.decide` raises, having stored nothing.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Return when the database answers and its schema serves this version; else `DatabaseUnavailable` or `SchemaTooOld`."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what runs, then let go of every connection."""
+        ...
+
+
+class Wakeups(Protocol):
+    """Tells waiting calls, on whichever worker, that a topic has news. May lose any of it: waiters look again by themselves."""
+
+    def subscribe(self, topic: str) -> AbstractAsyncContextManager[Wakeup]:
+        """Listen to a topic: what is published after the block was entered wakes it."""
+        ...
+
+    async def publish(self, topics: Iterable[str]) -> None:
+        """Wake everyone who listens to one of the topics. Call it after the commit; never raises."""
+        ...
+
+
+class Wakeup(Protocol):
+    """One listener's view of its topic."""
+
+    async def wait(self, timeout: float) -> bool:
+        """True when the topic was published since the last call, or is within `timeout` seconds; else False."""
+        ...
+
+
+class Presence(Protocol):
+    """Remembers when agents were last active; writes it in batches, outside request transactions, at most every 30 s each."""
+
+    def saw(self, agent_id: AgentId) -> None:
+        """The agent made a call, or still waits or streams."""
+        ...
+
+
+class Waiters(Protocol):
+    """Bounds how many calls of a team wait at a time."""
+
+    def place(self, team_id: TeamId) -> AbstractAsyncContextManager[None]:
+        """Hold a place while waiting; `TooManyWaiters` when there is none."""
+        ...
+
+
+class Metrics(Protocol):
+    """Counters of the whole service."""
+
+    def snapshot(self) -> MetricsSnapshot:
+        """The figures as the metrics operation answers them."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, see `clock.SystemClock`."""
+
+    def now(self) -> datetime: ...
+    def microseconds(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A part that `ready` asks: its name, how to ask it, and whether nothing works without it."""
+
+    name: str
+    check: Callable[[], object]
+    is_essential: bool
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Everything that a use case may ask of the world."""
+
+    store: Store
+    wakeups: Wakeups
+    presence: Presence
+    waiters: Waiters
+    sessions: Sessions
+    metrics: Metrics
+    clock: Clock
+    settings: Settings
+    version: str
+    started_at: datetime
+    is_draining: Callable[[], bool]
+
+
+def inbox_topic(agent_id: AgentId) -> str:
+    """The wake-up topic of one agent's inbox."""
+    return f"inbox:{agent_id}"
+
+
+def inbox_topics(agent_ids: Sequence[AgentId]) -> list[str]:
+    """The topics of several."""
+    return [inbox_topic(agent_id) for agent_id in agent_ids]

@@ -1,0 +1,159 @@
+"""Settings: one frozen object, read once from the environment, a .env file and a TOML file (SPEC §9).
+
+`load` takes plain mappings, so nothing here touches the process; main modules read the world and pass it in. `docs/settings.md`
+is generated from the fields below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+SECRETS = frozenset({"HTTP_BEARER_TOKEN", "DATABASE_URL", "METRICS_TOKEN"})
+"""Settings that may also be given as the path of a file, under their name and `_FILE`."""
+
+
+class SettingsError(Exception):
+    """The settings are not usable; the message names each and says why."""
+
+
+def _comma_separated(value: Any) -> Any:
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+"""A list; commas separate its items in the environment."""
+
+
+class Settings(BaseModel):
+    """Everything that can be set. Field names in upper case are the names of the environment variables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # Where it listens
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8765, ge=1, le=65535, description="Port to listen on")
+    workers: int = Field(1, ge=1, le=1, description="HTTP worker processes")
+
+    # Database
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///data/mcp_agent_mail.db"),
+        description="`sqlite:///relative`, `sqlite:////absolute`, a bare path, or `postgresql://user:password@host/name`",
+    )
+    database_pool_size: int = Field(10, ge=2, le=500, description="Connections of a worker")
+    database_statement_timeout: float = Field(5, gt=0, le=3600, description="Seconds a statement may take")
+    database_lock_timeout: float = Field(2, gt=0, le=3600, description="Seconds to wait for a lock or a connection")
+
+    # Who may call
+    auth_mode: Literal["none", "bearer"] = Field("none", description="`none` (loopback only) or `bearer`")
+    http_bearer_token: SecretStr | None = Field(None, min_length=16, description="The token of AUTH_MODE=bearer")
+    allow_insecure: bool = Field(False, description="Allow AUTH_MODE=none on an address that is not loopback")
+    allowed_hosts: Names = Field(
+        (), description="Host headers to accept, with or without port; empty: loopback names and HOST"
+    )
+    allowed_origins: Names = Field((), description="Origins that browsers may call from; empty: the same host")
+    metrics_token: SecretStr | None = Field(None, min_length=16, description="A token that opens /metrics alone")
+
+    # Bounds
+    request_timeout_seconds: float = Field(10, gt=0, le=3600, description="Deadline of a request; waits have their own")
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body")
+    max_json_depth: int = Field(64, ge=8, le=512, description="Deepest nesting of a request body")
+    max_in_flight: int = Field(256, ge=1, le=65536, description="Requests at work at once, waits apart; more get 503")
+    max_waiters: int = Field(1000, ge=1, le=100_000, description="Waiting calls of a team")
+    session_ttl_seconds: int = Field(86400, ge=60, le=30 * 86400, description="An unused MCP session ends after this")
+
+    # Logs
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")
+    log_format: Literal["json", "text"] | None = Field(None, description="json, or text; text on a terminal")
+
+
+def names() -> dict[str, str]:
+    """Environment name → field name."""
+    return {field.upper(): field for field in Settings.model_fields}
+
+
+def load(
+    environ: Mapping[str, str],
+    dotenv: Mapping[str, str | None] | None = None,
+    file: Mapping[str, Any] | None = None,
+    read_secret: Any = None,
+) -> tuple[Settings, list[str]]:
+    """Settings and warnings, from (strongest first) the environment, a .env file, and a configuration file.
+
+    An unknown key in the file or a value that is malformed raises SettingsError naming it; a name in the environment that is
+    nearly one of ours is a warning. `read_secret(path)` gives the text of a `NAME_FILE` file. An empty value counts as unset.
+    """
+    known = names()
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for key, value in (file or {}).items():
+        if key.upper() not in known:
+            near = difflib.get_close_matches(key.upper(), known, n=1)
+            problems.append(f"{key}: unknown setting" + (f"; did you mean {near[0].lower()}?" if near else ""))
+        else:
+            values[known[key.upper()]] = value
+    merged = {
+        **{key: value for key, value in (dotenv or {}).items() if value},
+        **{k: v for k, v in environ.items() if v},
+    }
+    for name, field in known.items():
+        if name in merged:
+            values[field] = merged[name]
+        path = merged.get(f"{name}_FILE") if name in SECRETS else None
+        if path and name not in environ:
+            try:
+                values[field] = read_secret(path).strip()
+            except OSError as error:
+                problems.append(f"{name}_FILE: cannot read {path}: {error.strerror}")
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        problems += [f"{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
+    if problems:
+        raise SettingsError("\n".join(problems))
+    check_together(settings)
+    return settings, near_misses(merged)
+
+
+def near_misses(environ: Mapping[str, str]) -> list[str]:
+    """One sentence for each name that is nearly, but not quite, a setting."""
+    known = names()
+    sentences = []
+    for name in environ:
+        base = name.removesuffix("_FILE")
+        if name in known or base in SECRETS or not re.fullmatch(r"[A-Z][A-Z0-9_]{3,}", name):
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+        if near:
+            sentences.append(f"{name} is not a setting; did you mean {near[0]}?")
+    return sentences
+
+
+def check_together(settings: Settings) -> None:
+    """Raise SettingsError for settings that are each right but not together."""
+    if settings.auth_mode == "bearer" and settings.http_bearer_token is None:
+        raise SettingsError("HTTP_BEARER_TOKEN: needed with AUTH_MODE=bearer (at least 16 characters)")
+    if settings.auth_mode == "none" and not is_loopback(settings.host) and not settings.allow_insecure:
+        raise SettingsError(
+            f"AUTH_MODE: none is refused on {settings.host}, which is not a loopback address; set AUTH_MODE=bearer and"
+            " HTTP_BEARER_TOKEN, or ALLOW_INSECURE=true if something else guards the port"
+        )
+    scheme = urlsplit(settings.database_url.get_secret_value()).scheme
+    if scheme not in ("", "sqlite", "postgresql", "postgres"):
+        raise SettingsError("DATABASE_URL: must be sqlite:///…, a path, or postgresql://…")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""Numbered schema changes for both engines, and the runner that applies them."""
