@@ -64,7 +64,7 @@ def open_list_cursor(identity: StoreIdentity, scope: str, cursor: str | None, *k
 
 def list_scope(operation: str, team_id: int, *filters: object) -> str:
     """Name a list and everything that selects its rows."""
-    return "\x1f".join([operation, str(team_id), *("" if value is None else str(value) for value in filters)])
+    return json.dumps([operation, team_id, *filters], default=str)
 
 
 def inbox_cursor(identity: StoreIdentity, agent_id: AgentId, position: int) -> str:

@@ -132,6 +132,26 @@ class UnknownOperation(NotFound):
     code = "unknown_operation"
 
 
+class MethodNotAllowed(Invalid):
+    """This path does not take that method: the Allow header names those it takes."""
+
+    kind = "method_not_allowed"
+    code = "method_not_allowed"
+
+
+class UnknownHost(Invalid):
+    """The Host header names another server: add the name to ALLOWED_HOSTS if it is this one."""
+
+    kind = "misdirected"
+    code = "unknown_host"
+
+
+class ForbiddenOrigin(Forbidden):
+    """Pages of this origin may not call this server: add it to ALLOWED_ORIGINS if they should."""
+
+    code = "forbidden_origin"
+
+
 # --- projects and agents ----------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from agent_mail_core.ids import LARGEST_ID
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 AGENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 THREAD_KEY = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
@@ -39,13 +40,21 @@ class NoArguments(Request):
     """For operations that take none."""
 
 
-def _without_nul(text: str) -> str:
-    if "\x00" in text:
-        raise PydanticCustomError("nul_character", "U+0000 is not allowed")
+def _whole_characters(text: str) -> str:
+    """Pydantic looks for lone surrogates only where it has a length or a pattern to check."""
+    if not text.isascii() and SURROGATE.search(text):
+        raise PydanticCustomError("lone_surrogate", "lone surrogates are not allowed")
     return text
 
 
+def _without_nul(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("nul_character", "U+0000 is not allowed")
+    return _whole_characters(text)
+
+
 def _one_line(text: str) -> str:
+    _whole_characters(text)
     if CONTROL.search(text):
         raise PydanticCustomError("control_character", "control characters and line breaks are not allowed")
     return text
@@ -81,6 +90,8 @@ def _timestamp(value: Any) -> Any:
         if not RFC_3339.fullmatch(value):
             raise PydanticCustomError("timestamp", "must be an RFC 3339 time such as 2026-11-22T13:41:00Z")
         return datetime.fromisoformat(value.upper().replace("Z", "+00:00"))
+    if not isinstance(value, datetime):
+        raise PydanticCustomError("timestamp", "must be an RFC 3339 time such as 2026-11-22T13:41:00Z")
     return value
 
 

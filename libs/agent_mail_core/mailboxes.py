@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from agent_mail_core.agents import Actor, acting_agent
 from agent_mail_core.cursors import inbox_cursor, list_cursor, list_scope, open_inbox_cursor, open_list_cursor
-from agent_mail_core.errors import Invalid, MessageNotFound, NotARecipient
+from agent_mail_core.errors import MessageNotFound, NotARecipient
 from agent_mail_core.events import NewEvent
 from agent_mail_core.fields import (
     AgentName,

@@ -38,8 +38,8 @@ from agent_mail_core.fields import (
     AgentName,
     Body,
     Cursor,
-    IdempotencyKey,
     Id,
+    IdempotencyKey,
     PageSize,
     Priority,
     PriorityWord,
@@ -274,9 +274,9 @@ def decide(send: Outgoing, facts: SendFacts) -> Draft | SentMessage:
     parent = facts.parent
     if send.parent_id is not None and (parent is None or parent.project_id != project.id):
         raise MessageNotFound(message_id=send.parent_id)
-    wanted = _reply_recipients(send, parent, sender) if send.operation == "reply_message" and parent else None
-    if wanted is None:
-        wanted = _named_recipients(send, facts, project)
+    wanted = _named_recipients(send, facts, project)
+    if send.operation == "reply_message" and parent is not None:
+        wanted = _reply_recipients(send, parent, sender, wanted)
     recipients, skipped = _admitted(send, wanted)
     thread_id, thread_key = _thread(send, parent)
     subject = send.subject if send.subject is not None else _reply_subject(parent)
@@ -333,15 +333,15 @@ def _named_recipients(send: Outgoing, facts: SendFacts, project: ProjectRecord) 
     return wanted
 
 
-def _reply_recipients(send: Outgoing, parent: Parent, sender: AgentRecord) -> list[_Wanted] | None:
-    """Whom a reply goes to when it names nobody; None when it does. A bcc recipient only ever answers the sender."""
+def _reply_recipients(send: Outgoing, parent: Parent, sender: AgentRecord, named: list[_Wanted]) -> list[_Wanted]:
+    """Whom a reply goes to: those that it names, else the parent's. A bcc recipient only ever answers the sender."""
     was_bcc = any(agent.id == sender.id and kind == "bcc" for agent, kind in parent.recipients)
     if was_bcc and parent.sender.id != sender.id:
-        if send.reply_all or any(address.lower() != parent.sender.name.lower() for address in send.addresses):
+        if send.reply_all or any(item.agent is None or item.agent.id != parent.sender.id for item in named):
             raise BccReplyAll(suggestion="reply_message without reply_all and recipient_names")
         return [_Wanted(parent.sender.name, "to", parent.sender)]
-    if send.addresses:
-        return None
+    if named:
+        return named
     if parent.sender.id == sender.id:
         wanted = [_Wanted(agent.name, kind, agent) for agent, kind in parent.recipients if kind == "to"]
     else:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
 from agent_mail_core.errors import ProjectNotFound
 from agent_mail_core.events import NewEvent
-from agent_mail_core.fields import Cursor, Description, HumanKey, Line, PageSize, ProjectRef, Request, Result, Slug
+from agent_mail_core.fields import Cursor, Description, HumanKey, Line, PageSize, Request, Result, Slug
 from agent_mail_core.ids import ProjectId, TeamId
 from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.slugs import RESERVED_SLUGS, project_slug
