@@ -1,0 +1,1 @@
+"""The store on PostgreSQL, through one asyncpg pool."""

@@ -1,0 +1,190 @@
+"""Mailboxes on PostgreSQL. Whoever adds to a mailbox or reads off it holds its row's lock until the commit.
+
+A page and the mailbox's own figures come from one statement, hence from one snapshot.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from agent_mail_core.fields import RECIPIENT_KINDS
+from agent_mail_core.ids import AgentId, MessageId, ProjectId
+from agent_mail_core.mailboxes import InboxFilter, InboxItem, InboxSlice, Mailboxes, PendingAck, ReadMark
+from agent_mail_store.postgres.connections import Row
+from agent_mail_store.postgres.messages import PRIORITY_WORDS
+from agent_mail_store.postgres.statements import Statements
+
+_HIGHEST = 2**63 - 1
+
+_PAGE_BEGIN = """
+    SELECT b.position AS last_position, b.unread, d.position, d.kind, d.read_at, d.acknowledged_at, d.message_id, t.key,
+           m.parent_id, s.name, m.subject, CASE WHEN $4 THEN m.body_md END AS body_md, d.priority, d.ack_required,
+           d.created_at
+    FROM mailboxes b
+    LEFT JOIN LATERAL (
+        SELECT * FROM deliveries
+        WHERE agent_id = b.agent_id AND position > $2 AND position < $3
+          AND ($6::smallint IS NULL OR priority >= $6) AND ($7::timestamptz IS NULL OR created_at >= $7)
+"""
+_PAGE_END = """
+        LIMIT $5
+    ) d ON true
+    LEFT JOIN messages m ON m.id = d.message_id
+    LEFT JOIN threads t ON t.id = d.thread_id
+    LEFT JOIN agents s ON s.id = d.sender_id
+    WHERE b.agent_id = $1
+"""
+_PENDING_BEGIN = """
+    SELECT d.message_id, t.key, d.sender_id, s.name AS sender_name, m.subject, d.priority, d.created_at, d.agent_id,
+           r.name, d.kind, d.read_at
+    FROM deliveries d
+    JOIN agents r ON r.id = d.agent_id AND r.retired_at IS NULL
+    JOIN agents s ON s.id = d.sender_id
+    JOIN messages m ON m.id = d.message_id
+    JOIN threads t ON t.id = d.thread_id
+    WHERE d.ack_required AND d.acknowledged_at IS NULL AND d.project_id = $1
+      AND (d.message_id, d.agent_id) > ($2, $3)
+      AND ($4::timestamptz IS NULL OR d.created_at < $4) AND (d.kind < 2 OR $5)
+"""
+_PENDING_END = "ORDER BY d.message_id, d.agent_id LIMIT $6"
+
+
+class PostgresMailboxes(Mailboxes):
+    def __init__(self, db: Statements) -> None:
+        self._db = db
+
+    async def newest(
+        self, agent_id: AgentId, below: int | None, wanted: InboxFilter, with_bodies: bool, limit: int
+    ) -> InboxSlice:
+        return await self._page(agent_id, 0, _HIGHEST if below is None else below, "DESC", wanted, with_bodies, limit)
+
+    async def after(
+        self, agent_id: AgentId, position: int, wanted: InboxFilter, with_bodies: bool, limit: int
+    ) -> InboxSlice:
+        return await self._page(agent_id, position, _HIGHEST, "ASC", wanted, with_bodies, limit)
+
+    async def _page(
+        self,
+        agent_id: AgentId,
+        above: int,
+        below: int,
+        order: str,
+        wanted: InboxFilter,
+        with_bodies: bool,
+        limit: int,
+    ) -> InboxSlice:
+        # Two conditions are spelled out only where they are wanted, as each has an index of its own.
+        statement = [_PAGE_BEGIN]
+        arguments = [agent_id, above, below, with_bodies, limit, wanted.min_priority, wanted.since]
+        if wanted.unread_only:
+            statement.append("AND read_at IS NULL")
+        if wanted.thread_id is not None:
+            statement.append("AND thread_id = $8")
+            arguments.append(wanted.thread_id)
+        statement += [f"ORDER BY position {order}", _PAGE_END, f"ORDER BY d.position {order}"]
+        rows = await self._db.rows("\n".join(statement), *arguments)
+        if not rows:
+            return InboxSlice([], 0, 0)
+        items = [_item(row) for row in rows if row["position"] is not None]
+        return InboxSlice(items, rows[0]["last_position"], rows[0]["unread"])
+
+    async def mark_read(self, agent_id: AgentId, message_ids: Sequence[MessageId], acknowledge: bool) -> list[ReadMark]:
+        await self._db.rows("SELECT FROM mailboxes WHERE agent_id = $1 FOR NO KEY UPDATE", agent_id)
+        # Under the lock nobody else marks them: what this statement sees before is what it changes.
+        rows = await self._db.rows(
+            """
+            WITH before AS MATERIALIZED (
+                SELECT agent_id, position, message_id, read_at, acknowledged_at,
+                       (SELECT clock_timestamp()) AS now
+                FROM deliveries WHERE agent_id = $1 AND message_id = ANY ($2::bigint[])
+            ), marked AS (
+                UPDATE deliveries d
+                SET read_at = coalesce(d.read_at, before.now),
+                    acknowledged_at = CASE WHEN $3 THEN coalesce(d.acknowledged_at, before.now)
+                                           ELSE d.acknowledged_at END
+                FROM before
+                WHERE d.agent_id = before.agent_id AND d.position = before.position
+                  AND (before.read_at IS NULL OR $3 AND before.acknowledged_at IS NULL)
+            ), counted AS (
+                UPDATE mailboxes SET unread = unread - (SELECT count(*) FROM before WHERE read_at IS NULL)
+                WHERE agent_id = $1 AND EXISTS (SELECT FROM before WHERE read_at IS NULL)
+            )
+            SELECT message_id, coalesce(read_at, now) AS read_at,
+                   CASE WHEN $3 THEN coalesce(acknowledged_at, now) ELSE acknowledged_at END AS acknowledged_at,
+                   read_at IS NULL AS is_newly_read,
+                   $3 AND acknowledged_at IS NULL AS is_newly_acknowledged
+            FROM before
+            """,
+            agent_id,
+            message_ids,
+            acknowledge,
+        )
+        return [ReadMark(*row) for row in rows]
+
+    async def pending_acks(
+        self,
+        project_id: ProjectId,
+        owed_by: AgentId | None,
+        owed_to: AgentId | None,
+        sent_before: datetime | None,
+        after: tuple[MessageId, AgentId] | None,
+        with_bcc: bool,
+        limit: int,
+    ) -> list[PendingAck]:
+        message_id, agent_id = after or (0, 0)
+        # Who owes or is owed is spelled out only where it is asked for, as each has an index of its own.
+        statement = [_PENDING_BEGIN]
+        arguments = [project_id, message_id, agent_id, sent_before, with_bcc, limit]
+        if owed_by is not None:
+            arguments.append(owed_by)
+            statement.append(f"AND d.agent_id = ${len(arguments)}")
+        if owed_to is not None:
+            arguments.append(owed_to)
+            statement.append(f"AND d.sender_id = ${len(arguments)}")
+        statement.append(_PENDING_END)
+        rows = await self._db.rows("\n".join(statement), *arguments)
+        return [
+            PendingAck(
+                message_id=row["message_id"],
+                thread_key=row["key"],
+                sender_id=row["sender_id"],
+                sender_name=row["sender_name"],
+                subject=row["subject"],
+                priority=PRIORITY_WORDS[row["priority"]],
+                created_at=row["created_at"],
+                agent_id=row["agent_id"],
+                agent_name=row["name"],
+                kind=RECIPIENT_KINDS[row["kind"]],
+                read_at=row["read_at"],
+            )
+            for row in rows
+        ]
+
+
+def _item(row: Row) -> InboxItem:
+    return InboxItem(
+        position=row["position"],
+        kind=RECIPIENT_KINDS[row["kind"]],
+        read_at=row["read_at"],
+        acknowledged_at=row["acknowledged_at"],
+        message_id=row["message_id"],
+        thread_key=row["key"],
+        parent_id=row["parent_id"],
+        sender_name=row["name"],
+        subject=row["subject"],
+        body_md=row["body_md"],
+        priority=PRIORITY_WORDS[row["priority"]],
+        ack_required=row["ack_required"],
+        created_at=row["created_at"],
+    )
+
+
+async def lock_mailboxes(db: Statements, agent_ids: Sequence[AgentId]) -> dict[AgentId, int]:
+    """Lock the mailboxes, in order of their ids, until the transaction ends; the last position of each."""
+    rows = await db.rows(
+        """
+        SELECT agent_id, position FROM mailboxes WHERE agent_id = ANY ($1::bigint[])
+        ORDER BY agent_id FOR NO KEY UPDATE
+        """,
+        agent_ids,
+    )
+    return {row["agent_id"]: row["position"] for row in rows}

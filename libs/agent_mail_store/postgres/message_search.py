@@ -1,0 +1,156 @@
+"""Searching messages on PostgreSQL: what is stored of a text, and a query as one boolean expression.
+
+Words are looked up in a GIN index, phrases then by `strpos` in the message's parts in sequence. Both hold what the
+core's search_text makes, so what is found is what `search_query.matches` says. Positions and weights serve the rank
+alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent_mail_core.message_search import MessageSearch, SearchFilter
+from agent_mail_core.messages import MessageRecord
+from agent_mail_core.search_query import After, Before, Clause, From, Leaf, Query, Thread, Words, phrase_needle
+from agent_mail_core.search_text import IndexedText, phrase_text
+from agent_mail_store.postgres.messages import message_record
+from agent_mail_store.postgres.statements import Statements
+
+RANKED = 10_000
+"""Of the matches the newest so many are ranked: a common word must not cost the rank of a million messages."""
+
+MAX_POSITION = 16383
+"""A tsvector counts no further. Of one word it keeps 255 places."""
+
+_FIND_BEGIN = """
+    WITH found AS MATERIALIZED (
+        SELECT m.id FROM messages m
+        JOIN agents s ON s.id = m.sender_id
+        JOIN threads t ON t.id = m.thread_id
+        WHERE m.team_id = $1
+"""
+_FIND_END = """
+        ORDER BY m.id DESC LIMIT $2
+    )
+    SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
+           m.subject, m.body_md, m.priority, m.ack_required, m.created_at
+    FROM (
+        SELECT m.id, {rank} AS rank FROM found JOIN messages m USING (id)
+        ORDER BY rank DESC, m.id DESC OFFSET $3 LIMIT $4
+    ) best
+    JOIN messages m USING (id)
+    JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
+    JOIN agents s ON s.id = m.sender_id
+    ORDER BY best.rank DESC, m.id DESC
+"""
+
+
+class PostgresMessageSearch(MessageSearch):
+    def __init__(self, db: Statements) -> None:
+        self._db = db
+
+    async def find(self, query: Query, wanted: SearchFilter, offset: int, limit: int) -> list[MessageRecord]:
+        arguments = _Arguments([wanted.team_id, RANKED, offset, limit])
+        statement = [_FIND_BEGIN]
+        if wanted.project_id is not None:
+            statement.append(f"AND m.project_id = {arguments.add(wanted.project_id)}::bigint")
+        if wanted.agent_id is not None:
+            agent, kinds = arguments.add(wanted.agent_id), arguments.add(3 if wanted.with_hidden else 2)
+            statement.append(
+                f"AND (m.sender_id = {agent}::bigint OR EXISTS (SELECT FROM deliveries d WHERE d.message_id = m.id"
+                f" AND d.agent_id = {agent}::bigint AND d.kind < {kinds}::int))"
+            )
+        if wanted.since is not None:
+            statement.append(f"AND m.created_at >= {arguments.add(wanted.since)}::timestamptz")
+        statement += [f"AND {_condition(clause, arguments)}" for clause in query.clauses]
+        ranked_by = " | ".join(_rank_terms(query))
+        rank = f"ts_rank(m.words, {arguments.add(ranked_by)}::text::tsquery)" if ranked_by else "0"
+        statement.append(_FIND_END.replace("{rank}", rank))
+        rows = await self._db.rows("\n".join(statement), *arguments.values)
+        return [message_record(row) for row in rows]
+
+
+class _Arguments:
+    """Values bound to a statement that is being put together."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+
+    def add(self, value: Any) -> str:
+        """The placeholder that stands for the value."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+
+def _condition(clause: Clause, arguments: _Arguments) -> str:
+    leaves = [("NOT " if leaf.is_negated else "") + f"({_leaf(leaf, arguments)})" for leaf in clause.leaves]
+    return f"({' OR '.join(leaves)})"
+
+
+def _leaf(leaf: Leaf, arguments: _Arguments) -> str:
+    match leaf:
+        case Words():
+            words = f"m.words @@ {arguments.add(_all_of(leaf))}::text::tsquery"
+            if leaf.in_subject:
+                return f"{words} AND strpos(m.subject_phrases, {arguments.add(phrase_needle(leaf))}) > 0"
+            if len(leaf.parts) == 1:
+                return words
+            needle = arguments.add(phrase_needle(leaf))
+            return f"{words} AND (strpos(m.subject_phrases, {needle}) > 0 OR strpos(m.body_phrases, {needle}) > 0)"
+        case From():
+            return f"s.name_key = {arguments.add(leaf.name.casefold())}"
+        case Thread():
+            return f"t.key_lower = {arguments.add(leaf.key.casefold())}"
+        case Before():
+            return f"m.created_at < {arguments.add(leaf.at)}::timestamptz"
+        case After():
+            return f"m.created_at >= {arguments.add(leaf.at)}::timestamptz"
+
+
+def _all_of(leaf: Words) -> str:
+    """The tsquery for messages that hold each part somewhere."""
+    *parts, last = [_quoted(part) for part in leaf.parts]
+    return " & ".join(dict.fromkeys([*parts, f"{last}:*" if leaf.is_prefix else last]))
+
+
+def _rank_terms(query: Query) -> Iterable[str]:
+    """What counts for the rank: the words that are looked for, and the wholes that they make."""
+    leaves = [leaf for clause in query.clauses for leaf in clause.leaves]
+    words = [leaf for leaf in leaves if isinstance(leaf, Words) and not leaf.is_negated]
+    terms = [f"({_all_of(leaf)})" for leaf in words]
+    terms += [f"{_quoted(leaf.whole)}{':*' if leaf.is_prefix else ''}" for leaf in words if leaf.whole is not None]
+    return dict.fromkeys(terms)
+
+
+def _quoted(lexeme: str) -> str:
+    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBody:
+    """What is stored of a body's parts. Made before the transaction, as it takes milliseconds for a long one."""
+
+    words: str
+    phrases: str
+
+
+def stored_body(text: IndexedText) -> StoredBody:
+    """The words and phrases of a body."""
+    return StoredBody(_words(text.body_parts, ""), phrase_text(text.body_parts))
+
+
+def stored_words(text: IndexedText, body: StoredBody) -> str:
+    """The tsvector of a message as text; PostgreSQL puts together what is named twice."""
+    wholes = " ".join(map(_quoted, text.wholes))
+    return f"{_words(text.subject_parts, 'A')} {body.words} {wholes}"
+
+
+def _words(parts: Sequence[str], weight: str) -> str:
+    """Each part once with its places. Parts are letters, digits and symbols: there is nothing to quote."""
+    places: dict[str, str] = {}
+    for place, part in enumerate(parts[:MAX_POSITION], 1):
+        known = places.get(part)
+        places[part] = f"{known},{place}{weight}" if known else f"{place}{weight}"
+    words = [f"'{part}':{where}" for part, where in places.items()]
+    words += [f"'{part}'" for part in dict.fromkeys(parts[MAX_POSITION:]) if part not in places]
+    return " ".join(words)

@@ -1,0 +1,142 @@
+"""Projects on PostgreSQL. Keys are found through their SHA-256, as they may be longer than an index entry."""
+
+from collections.abc import Sequence
+
+from agent_mail_core.errors import SlugTaken
+from agent_mail_core.ids import ProjectId, TeamId
+from agent_mail_core.projects import ProjectCounts, ProjectRecord, Projects
+from agent_mail_store.postgres.statements import Statements
+
+
+class PostgresProjects(Projects):
+    def __init__(self, db: Statements) -> None:
+        self._db = db
+
+    async def ensure(
+        self, team_id: TeamId, human_key: str, slugs: Sequence[str], is_explicit: bool, description: str | None
+    ) -> tuple[ProjectRecord, bool]:
+        existing = await self._by_key(team_id, human_key)
+        if existing is not None:
+            return await self._kept(existing, slugs[0] if is_explicit else None, description), False
+        for slug in slugs:
+            made = await self._db.row(
+                """
+                INSERT INTO projects (team_id, human_key, slug, description) VALUES ($1, $2, $3, $4)
+                ON CONFLICT DO NOTHING
+                RETURNING id, team_id, slug, human_key, description, created_at
+                """,
+                team_id,
+                human_key,
+                slug,
+                description,
+            )
+            if made is not None:
+                return ProjectRecord(*made), True
+            # The slug is taken, or somebody has just made the project: a new statement sees which.
+            existing = await self._by_key(team_id, human_key)
+            if existing is not None:
+                return await self._kept(existing, slugs[0] if is_explicit else None, description), False
+        raise SlugTaken(slug=slugs[0])
+
+    async def _by_key(self, team_id: TeamId, human_key: str) -> ProjectRecord | None:
+        row = await self._db.row(
+            """
+            SELECT id, team_id, slug, human_key, description, created_at FROM projects
+            WHERE team_id = $1 AND human_key = $2
+              AND key_digest(human_key) = key_digest($2)
+            """,
+            team_id,
+            human_key,
+        )
+        return ProjectRecord(*row) if row else None
+
+    async def _kept(self, project: ProjectRecord, wanted_slug: str | None, description: str | None) -> ProjectRecord:
+        if wanted_slug is not None and wanted_slug != project.slug:
+            taken = await self._db.rows(
+                "SELECT 1 FROM projects WHERE team_id = $1 AND slug = $2", project.team_id, wanted_slug
+            )
+            if taken:
+                raise SlugTaken(slug=wanted_slug)
+        if description is None or description == project.description:
+            return project
+        row = await self._db.the_row(
+            """
+            UPDATE projects SET description = $2 WHERE id = $1
+            RETURNING id, team_id, slug, human_key, description, created_at
+            """,
+            project.id,
+            description,
+        )
+        return ProjectRecord(*row)
+
+    async def find(self, team_id: TeamId, ref: str) -> ProjectRecord | None:
+        return (await named_projects(self._db, team_id, [ref])).get(ref)
+
+    async def page(
+        self, team_id: TeamId, query: str | None, after_slug: str | None, limit: int
+    ) -> list[tuple[ProjectRecord, ProjectCounts]]:
+        rows = await self._db.rows(
+            """
+            SELECT p.id, p.team_id, p.slug, p.human_key, p.description, p.created_at, a.agents, t.messages, t.threads
+            FROM (
+                SELECT * FROM projects
+                WHERE team_id = $1 AND slug > coalesce($3, '')
+                  AND ($2::text IS NULL OR strpos(slug, lower($2 COLLATE "C")) > 0
+                       OR strpos(lower(human_key), lower($2 COLLATE "C")) > 0)
+                ORDER BY slug LIMIT $4
+            ) p
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS agents FROM agents WHERE project_id = p.id AND retired_at IS NULL
+            ) a
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS threads, coalesce(sum(message_count), 0)::bigint AS messages
+                FROM threads WHERE project_id = p.id
+            ) t
+            ORDER BY p.slug
+            """,
+            team_id,
+            query,
+            after_slug,
+            limit,
+        )
+        return [
+            (ProjectRecord(*row[:6]), ProjectCounts(row["agents"], row["messages"], row["threads"])) for row in rows
+        ]
+
+    async def counts(self, project_id: ProjectId) -> ProjectCounts:
+        row = await self._db.the_row(
+            """
+            SELECT (SELECT count(*) FROM agents WHERE project_id = $1 AND retired_at IS NULL) AS agents,
+                   count(*) AS threads, coalesce(sum(message_count), 0)::bigint AS messages
+            FROM threads WHERE project_id = $1
+            """,
+            project_id,
+        )
+        return ProjectCounts(row["agents"], row["messages"], row["threads"])
+
+    async def slugs(self, team_id: TeamId, limit: int) -> list[str]:
+        rows = await self._db.rows(
+            "SELECT slug FROM projects WHERE team_id = $1 ORDER BY id DESC LIMIT $2", team_id, limit
+        )
+        return [row["slug"] for row in rows]
+
+
+async def named_projects(db: Statements, team_id: TeamId, refs: Sequence[str]) -> dict[str, ProjectRecord]:
+    """The team's projects that the references mean, each a slug, else a human key."""
+    rows = await db.rows(
+        """
+        SELECT p.id, p.team_id, p.slug, p.human_key, p.description, p.created_at, wanted.ref
+        FROM unnest($2::text[]) AS wanted (ref)
+        CROSS JOIN LATERAL (
+            SELECT *, 0 AS choice FROM projects WHERE team_id = $1 AND slug = wanted.ref
+            UNION ALL
+            SELECT *, 1 FROM projects
+            WHERE team_id = $1 AND human_key = wanted.ref
+              AND key_digest(human_key) = key_digest(wanted.ref)
+            ORDER BY choice LIMIT 1
+        ) p
+        """,
+        team_id,
+        refs,
+    )
+    return {row["ref"]: ProjectRecord(*row[:6]) for row in rows}

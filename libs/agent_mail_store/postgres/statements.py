@@ -1,0 +1,64 @@
+"""Running statements: what the nouns of this backend ask of a connection, whether it reads or writes.
+
+Every statement goes through here, so that errors are translated and broken connections leave the pool in one place. No
+block leaves state on its connection: a pooler may stand between us and the server.
+"""
+
+from abc import ABC, abstractmethod
+
+from asyncpg.pool import PoolConnectionProxy
+
+from agent_mail_core.errors import TransactionConflict
+from agent_mail_store.postgres.connections import Connections, Row
+from agent_mail_store.postgres.errors import DRIVER_ERRORS, raise_translated
+
+
+class Statements(ABC):
+    """Runs statements; arguments are bound as `$1`, `$2`, …. What the nouns are written on."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._connection: PoolConnectionProxy[Row] | None = None
+
+    @abstractmethod
+    async def rows(self, statement: str, *arguments: object) -> list[Row]:
+        """All rows of the answer."""
+
+    async def row(self, statement: str, *arguments: object) -> Row | None:
+        """The first row."""
+        found = await self.rows(statement, *arguments)
+        return found[0] if found else None
+
+    async def the_row(self, statement: str, *arguments: object) -> Row:
+        """The first row of an answer that must have one; without it something vanished: TransactionConflict."""
+        found = await self.rows(statement, *arguments)
+        if not found:
+            raise TransactionConflict
+        return found[0]
+
+    async def _run(self, statement: str, arguments: tuple[object, ...]) -> list[Row]:
+        connection = self._connection
+        assert connection is not None
+        try:
+            return await connection.fetch(statement, *arguments)
+        except DRIVER_ERRORS as error:
+            self._connections.forget_if_lost(connection, error)
+            raise_translated(error)
+
+    async def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._connections.give_back(connection)
+
+
+class Reading(Statements):
+    """Each statement alone, in autocommit, on a connection that is borrowed at the first one."""
+
+    async def rows(self, statement: str, *arguments: object) -> list[Row]:
+        if self._connection is None:
+            self._connection = await self._connections.borrow()
+        return await self._run(statement, arguments)
+
+    async def end(self) -> None:
+        """Return the connection."""
+        await self._give_back()

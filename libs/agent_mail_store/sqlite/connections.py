@@ -1,0 +1,78 @@
+"""The database file and connections to it: how they are opened, and whether the file is still the one it was."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import apsw
+
+from agent_mail_core.errors import DatabaseUnavailable, ServerAlreadyRunning
+from agent_mail_store.sqlite.errors import translate
+
+STATEMENTS_CACHED = 256
+CACHE_KIB = 16 * 1024
+WAL_LIMIT_BYTES = 64 * 1024 * 1024
+"""What a checkpoint leaves of the write-ahead log, which grows past it only while a long reader stands in the way."""
+
+
+class DatabaseFile:
+    """A database file, known by its inode: SQLite would go on writing into one that was deleted or moved away."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._name = os.fspath(self.path)
+        self._identity = self._now()
+
+    def check(self) -> None:
+        """Raise DatabaseUnavailable when the path no longer leads to the file that was opened. Takes 2 µs."""
+        if self._now() != self._identity:
+            raise DatabaseUnavailable(
+                "The database file was replaced while the server runs: restart it to use the new one."
+            )
+
+    def _now(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self._name)
+        except FileNotFoundError as error:
+            raise DatabaseUnavailable("There is no database file: restore it, or run `agent-mail migrate`.") from error
+        except OSError as error:
+            raise DatabaseUnavailable("The database file cannot be reached.") from error
+        return found.st_dev, found.st_ino
+
+    def connect(self, is_reader: bool) -> apsw.Connection:
+        """A new connection; it may be used by one thread at a time. It waits for no lock until told to."""
+        try:
+            # SQLite's own mutexes stay: apsw frees the GIL while a statement runs.
+            connection = apsw.Connection(
+                self._name, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS_CACHED
+            )
+            connection.execute(
+                # FULL: a commit is on the disk before it is answered.
+                "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;"
+                f"PRAGMA cache_size = -{CACHE_KIB}; PRAGMA journal_size_limit = {WAL_LIMIT_BYTES};"
+            )
+            if is_reader:
+                connection.execute("PRAGMA query_only = ON")
+        except apsw.Error as error:
+            raise translate(error) or error from error
+        return connection
+
+
+class ServerLock:
+    """Held by the one server of a database, on a file beside it. The kernel lets go of it however the process ends."""
+
+    def __init__(self, database: DatabaseFile) -> None:
+        path = database.path.with_name(f"{database.path.name}.server-lock")
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise DatabaseUnavailable("The directory of the database file may not be written to.") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise ServerAlreadyRunning from error
+
+    def release(self) -> None:
+        """Let the next server in."""
+        os.close(self._descriptor)

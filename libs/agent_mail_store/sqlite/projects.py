@@ -1,0 +1,122 @@
+"""Projects in SQLite."""
+
+from collections.abc import Sequence
+
+from agent_mail_core.clock import from_microseconds
+from agent_mail_core.errors import SlugTaken
+from agent_mail_core.ids import ProjectId, TeamId
+from agent_mail_core.ports import Clock
+from agent_mail_core.projects import ProjectCounts, ProjectRecord, Projects
+from agent_mail_store.sqlite.statements import Row, Statements, piece
+
+
+class SqliteProjects(Projects):
+    __slots__ = ("_clock", "_statements")
+
+    def __init__(self, statements: Statements, clock: Clock) -> None:
+        self._statements = statements
+        self._clock = clock
+
+    async def ensure(
+        self, team_id: TeamId, human_key: str, slugs: Sequence[str], is_explicit: bool, description: str | None
+    ) -> tuple[ProjectRecord, bool]:
+        existing = self._statements.row(
+            """
+            SELECT id, team_id, slug, human_key, description, created_at FROM projects
+            WHERE team_id = ? AND human_key = ?
+            """,
+            (team_id, human_key),
+        )
+        if existing is None:
+            slug = next((slug for slug in slugs if not self._is_taken(team_id, slug)), None)
+            if slug is None:
+                raise SlugTaken(slug=slugs[0])
+            rows = self._statements.many(
+                """
+                INSERT INTO projects (team_id, slug, human_key, description, created_at) VALUES (?, ?, ?, ?, ?)
+                RETURNING id, team_id, slug, human_key, description, created_at
+                """,
+                [(team_id, slug, human_key, description, self._clock.microseconds())],
+            )
+            return project_record(rows[0]), True
+        record = project_record(existing)
+        if is_explicit and slugs[0] != record.slug and self._is_taken(team_id, slugs[0]):
+            raise SlugTaken(slug=slugs[0])
+        if description is not None and description != record.description:
+            rows = self._statements.many(
+                """
+                UPDATE projects SET description = ? WHERE id = ?
+                RETURNING id, team_id, slug, human_key, description, created_at
+                """,
+                [(description, record.id)],
+            )
+            record = project_record(rows[0])
+        return record, False
+
+    def _is_taken(self, team_id: TeamId, slug: str) -> bool:
+        return (
+            self._statements.row("SELECT 1 FROM projects WHERE team_id = ? AND slug = ?", (team_id, slug)) is not None
+        )
+
+    async def find(self, team_id: TeamId, ref: str) -> ProjectRecord | None:
+        return find_project(self._statements, team_id, ref)
+
+    async def page(
+        self, team_id: TeamId, query: str | None, after_slug: str | None, limit: int
+    ) -> list[tuple[ProjectRecord, ProjectCounts]]:
+        def work(statements: Statements) -> list[Row]:
+            like = piece(query or "")
+            return statements.rows(
+                r"""
+                SELECT p.id, p.team_id, p.slug, p.human_key, p.description, p.created_at,
+                    (SELECT count(*) FROM agents a WHERE a.project_id = p.id AND a.retired_at IS NULL),
+                    (SELECT count(*) FROM messages m WHERE m.project_id = p.id),
+                    (SELECT count(*) FROM threads t WHERE t.project_id = p.id)
+                FROM projects p
+                WHERE p.team_id = ? AND p.slug > ? AND (p.slug LIKE ? ESCAPE '\' OR p.human_key LIKE ? ESCAPE '\')
+                ORDER BY p.slug LIMIT ?
+                """,
+                (team_id, after_slug or "", like, like, limit),
+            )
+
+        return [(project_record(row), ProjectCounts(*row[6:])) for row in await self._statements.apart(work)]
+
+    async def counts(self, project_id: ProjectId) -> ProjectCounts:
+        def work(statements: Statements) -> Row:
+            return statements.rows(
+                """
+                SELECT (SELECT count(*) FROM agents WHERE project_id = ?1 AND retired_at IS NULL),
+                    (SELECT count(*) FROM messages WHERE project_id = ?1),
+                    (SELECT count(*) FROM threads WHERE project_id = ?1)
+                """,
+                (project_id,),
+            )[0]
+
+        return ProjectCounts(*await self._statements.apart(work))
+
+    async def slugs(self, team_id: TeamId, limit: int) -> list[str]:
+        rows = self._statements.rows(
+            "SELECT slug FROM projects WHERE team_id = ? ORDER BY id DESC LIMIT ?", (team_id, limit)
+        )
+        return [row[0] for row in rows]
+
+
+def find_project(statements: Statements, team_id: TeamId, ref: str) -> ProjectRecord | None:
+    """By slug, else by human key."""
+    row = statements.row(
+        """
+        SELECT id, team_id, slug, human_key, description, created_at FROM projects WHERE team_id = ? AND slug = ?
+        """,
+        (team_id, ref),
+    ) or statements.row(
+        """
+        SELECT id, team_id, slug, human_key, description, created_at FROM projects WHERE team_id = ? AND human_key = ?
+        """,
+        (team_id, ref),
+    )
+    return project_record(row) if row is not None else None
+
+
+def project_record(row: Row) -> ProjectRecord:
+    """Columns id, team_id, slug, human_key, description, created_at."""
+    return ProjectRecord(row[0], row[1], row[2], row[3], row[4], from_microseconds(row[5]))
