@@ -1,0 +1,1 @@
+"""What workers share besides the database: sessions and wake-ups."""

@@ -1,0 +1,1 @@
+"""The cluster ports inside one process, for the embedded mode."""

@@ -1,0 +1,198 @@
+"""One POST's answer while it is being worked on: JSON if it comes soon, an event stream if it takes long.
+
+Owns the client's side of a running call: its going away, its cancellation, the server's end. Stopping ends waits and
+reads; a write that has begun goes on, which `dispatch.perform` sees to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from enum import Enum
+from typing import Any
+
+import orjson
+from mcp_types import INTERNAL_ERROR, ErrorData, ProgressToken, RequestId
+from starlette.types import Receive, Send
+
+from agent_mail_server.mcp_streams import EventStream, Pace, until_gone
+from agent_mail_server.mcp_wire import HeaderList, Reply, error_message, send_json
+
+REQUEST_CANCELLED = -32800
+
+
+class Stop(Enum):
+    """Why a call was stopped."""
+
+    gone = "the client has left"
+    cancelled = "the client has cancelled it"
+    closing = "the server ends"
+
+
+class Exchange:
+    """The answer to one request, made in the task that makes the exchange."""
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        headers: HeaderList,
+        message_id: RequestId | None,
+        pace: Pace,
+        *,
+        takes_streams: bool,
+        stops_when_gone: bool,
+        progress_token: ProgressToken | None = None,
+        becomes_stream: bool = False,
+    ) -> None:
+        """`becomes_stream`: at once if there is a progress token, else when the work has taken a while."""
+        self.message_id = message_id
+        self._receive = receive
+        self._send = send
+        self._headers = headers
+        self._pace = pace
+        self._stream = EventStream(send, headers) if takes_streams else None
+        self._stops_when_gone = stops_when_gone
+        self._progress_token = progress_token
+        self._becomes_stream = becomes_stream
+        self._task: asyncio.Task[Any] | None = asyncio.current_task()
+        self._stopped: Stop | None = None
+        self._minder: asyncio.Task[None] | None = None
+        self._is_gone = False
+
+    async def answer(self, work: Coroutine[Any, Any, Reply]) -> None:
+        """Do the work and answer with its reply; with an error, or not at all, when it was stopped."""
+        timer = asyncio.get_running_loop().call_later(self._pace.stream_after, self._begin_minding)
+        try:
+            if self._becomes_stream and self._progress_token is not None and self._stream is not None:
+                await self._stream.begin()
+            reply: Reply | None = await work
+        except asyncio.CancelledError:
+            work.close()
+            if self._stopped is None or self._task is None or self._task.uncancel() > 0:
+                raise
+            reply = self._stopped_reply(self._stopped)
+        finally:
+            self._task = None
+            timer.cancel()
+            if self._minder is not None:
+                await self._end_minding(self._minder)
+        if self._stream is not None and self._stream.has_begun:
+            await self._stream.end(reply.body if reply is not None else None)
+        elif reply is not None and not self._is_gone:
+            await send_json(self._send, reply.status, reply.body, self._headers)
+
+    def stop(self, why: Stop) -> None:
+        """End the work, unless it is done."""
+        if self._task is not None and self._stopped is None:
+            self._stopped = why
+            self._task.cancel()
+
+    async def tell(self, body: dict[str, Any]) -> None:
+        """Send the client a notification that belongs to this call; dropped if it takes no streams."""
+        if self._stream is not None:
+            await self._stream.message(orjson.dumps({"jsonrpc": "2.0", **body}))
+
+    async def tell_progress(self, progress: float, total: float | None = None, text: str | None = None) -> None:
+        """Send the client how far the call is, if it asked for that."""
+        if self._progress_token is None:
+            return
+        params = {"progressToken": self._progress_token, "progress": progress, "total": total, "message": text}
+        given = {name: value for name, value in params.items() if value is not None}
+        await self.tell({"method": "notifications/progress", "params": given})
+
+    def _stopped_reply(self, why: Stop) -> Reply | None:
+        if why is Stop.cancelled:
+            # The handshake revisions end a request's stream with an answer only.
+            return Reply(200, error_message(self.message_id, ErrorData(code=REQUEST_CANCELLED, message="Cancelled.")))
+        if why is Stop.closing:
+            error = ErrorData(code=INTERNAL_ERROR, message="The server is stopping; try again.")
+            return Reply(503, error_message(self.message_id, error))
+        return None
+
+    def _begin_minding(self) -> None:
+        self._minder = asyncio.get_running_loop().create_task(self._mind())
+
+    async def _end_minding(self, minder: asyncio.Task[None]) -> None:
+        if self._stream is None:
+            minder.cancel()
+            return
+        async with self._stream.lock:  # never in the middle of a write
+            minder.cancel()
+
+    async def _mind(self) -> None:
+        """Keep the stream alive and tell progress, until the client has left."""
+        gone = asyncio.ensure_future(until_gone(self._receive))
+        try:
+            if self._becomes_stream and self._stream is not None:
+                await self._stream.begin()
+            ticks = 0
+            while not (await asyncio.wait((gone,), timeout=self._pace.tick))[0]:
+                ticks += 1
+                await self._tick(ticks)
+            self._is_gone = True
+            if self._stream is not None:
+                self._stream.is_gone = True
+            if self._stops_when_gone:
+                self.stop(Stop.gone)
+        finally:
+            gone.cancel()
+
+    async def _tick(self, ticks: int) -> None:
+        if self._becomes_stream and ticks % self._pace.progress_ticks == 0:
+            await self.tell_progress(ticks * self._pace.tick)
+        if self._stream is not None and self._stream.has_begun and ticks % self._pace.comment_ticks == 0:
+            await self._stream.comment()
+
+
+class RunningCalls:
+    """The calls that something may stop: a client by its session and request id, the server's end those that wait."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[tuple[str, RequestId | None], Exchange] = {}
+        self._waiting: set[Exchange] = set()
+        self._none_waits = asyncio.Event()
+        self._none_waits.set()
+
+    def add(self, session_id: str, exchange: Exchange) -> None:
+        """The call can be cancelled by its session's client."""
+        self._by_key[session_id, exchange.message_id] = exchange
+
+    def remove(self, session_id: str, exchange: Exchange) -> None:
+        """It has been answered."""
+        if self._by_key.get((session_id, exchange.message_id)) is exchange:
+            del self._by_key[session_id, exchange.message_id]
+
+    def cancel(self, session_id: str, message_id: object) -> None:
+        """Stop the session's call of that id, if it runs."""
+        if isinstance(message_id, str | int) and not isinstance(message_id, bool):
+            exchange = self._by_key.get((session_id, message_id))
+            if exchange is not None:
+                exchange.stop(Stop.cancelled)
+
+    def cancel_all(self, session_id: str) -> None:
+        """Stop all calls of a session."""
+        for (owner, _), exchange in list(self._by_key.items()):
+            if owner == session_id:
+                exchange.stop(Stop.cancelled)
+
+    def begin_waiting(self, exchange: Exchange) -> None:
+        """The call waits for something, and may do so for long."""
+        self._waiting.add(exchange)
+        self._none_waits.clear()
+
+    def end_waiting(self, exchange: Exchange) -> None:
+        """It does no longer."""
+        self._waiting.discard(exchange)
+        if not self._waiting:
+            self._none_waits.set()
+
+    async def close(self, patience: float) -> None:
+        """Give the waiting calls `patience` seconds to end by themselves, then stop them; return when none is left."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._none_waits.wait()
+        except TimeoutError:
+            for exchange in list(self._waiting):
+                exchange.stop(Stop.closing)
+            await self._none_waits.wait()

@@ -1,0 +1,146 @@
+"""The operations table as MCP tools: how they are listed, called, and how their answers look on the wire.
+
+A call goes from the arguments straight to the operation, and its answer is written once, as bytes: a third of what
+passing through the SDK's models costs (FINDINGS). tests/wire/test_mcp_tools.py holds both ways to equal answers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import orjson
+from mcp_types import (
+    SERVER_INFO_META_KEY,
+    CallToolResult,
+    Implementation,
+    RequestId,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
+
+from agent_mail_core.errors import AgentMailError
+from agent_mail_core.ports import App, Caller
+from agent_mail_core.suggestions import near_names
+from agent_mail_server.aliases import TOOL_ALIASES
+from agent_mail_server.arguments import read_object
+from agent_mail_server.dispatch import perform
+from agent_mail_server.errors import error_body, internal_error
+from agent_mail_server.metrics import ServerMetrics
+from agent_mail_server.operations import Operation
+from agent_mail_server.schemas import result_schema, tool_schema
+
+logger = logging.getLogger(__name__)
+
+Toolset = Literal["all", "core"]
+
+
+class ToolAnswer(NamedTuple):
+    """What a tool answered: the JSON of its result, or of the error body."""
+
+    json: str
+    is_error: bool
+
+
+def described(operation: Operation, with_output: bool) -> Tool:
+    """An operation as a tool in a list."""
+    return Tool(
+        name=operation.name,
+        title=operation.title,
+        description=operation.description,
+        input_schema=tool_schema(operation.request_type),
+        output_schema=result_schema(operation.result_type) if with_output else None,
+        annotations=ToolAnnotations(
+            read_only_hint=not operation.is_write,
+            idempotent_hint=not operation.is_write or operation.is_repeatable,
+            destructive_hint=False,
+            open_world_hint=False,
+        ),
+    )
+
+
+class Tools:
+    """All tools. Their order is the table's."""
+
+    def __init__(self, app: App, metrics: ServerMetrics, operations: Iterable[Operation]) -> None:
+        self._app = app
+        self._metrics = metrics
+        operations = tuple(operations)
+        by_name = {operation.name: operation for operation in operations}
+        aliases = {alias: by_name[name] for alias, name in TOOL_ALIASES.items() if name in by_name}
+        self._by_name: dict[str, Operation] = {**aliases, **by_name}
+        self._names = tuple(by_name)
+        self._listed: dict[Toolset, list[Tool]] = {
+            "all": [described(operation, True) for operation in operations],
+            "core": [described(operation, False) for operation in operations if operation.is_core],
+        }
+
+    def listed(self, toolset: Toolset) -> list[Tool]:
+        """The tools of a list; those of `core` come without output schemas."""
+        return self._listed[toolset]
+
+    def find(self, name: object) -> Operation | None:
+        """The operation behind a tool's name or an alias of it."""
+        return self._by_name.get(name) if isinstance(name, str) else None
+
+    def near(self, name: str) -> list[str]:
+        """Tools whose names resemble one that does not exist."""
+        return near_names(name[:100], self._names)
+
+    async def call(self, caller: Caller, operation: Operation, arguments: dict[str, Any]) -> ToolAnswer:
+        """Perform an operation. Errors, ours and unforeseen ones, are answers too; only cancellation is raised."""
+        try:
+            request = read_object(operation, arguments)
+            result = await perform(self._app, self._metrics, caller, operation, request)
+            return ToolAnswer(result.model_dump_json(exclude_none=True), False)
+        except AgentMailError as error:
+            return ToolAnswer(_dumped(error_body(error, caller.request_id)), True)
+        except Exception:
+            logger.exception("operation failed", extra={"operation": operation.name, "request_id": caller.request_id})
+            return ToolAnswer(_dumped(internal_error(caller.request_id)), True)
+
+
+def _dumped(body: dict[str, Any]) -> str:
+    return orjson.dumps(body, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS).decode()
+
+
+def as_result(answer: ToolAnswer) -> CallToolResult:
+    """A tool's answer in the SDK's terms. Clients check structured content against the schema, so an error has none."""
+    return CallToolResult(
+        content=[TextContent(text=answer.json)],
+        structured_content=None if answer.is_error else orjson.loads(answer.json),
+        is_error=answer.is_error,
+    )
+
+
+class ToolEnvelope:
+    """Writes a tool's answer as a JSON-RPC message, as the SDK would write `as_result` of it."""
+
+    def __init__(self, server_info: Implementation) -> None:
+        info = server_info.model_dump(mode="json", by_alias=True, exclude_none=True)
+        stamp = orjson.dumps({SERVER_INFO_META_KEY: info})
+        self._tails = {
+            (is_error, is_modern): b',"isError":%s%s}}'
+            % (
+                b"true" if is_error else b"false",
+                b',"resultType":"complete","_meta":' + stamp if is_modern else b"",
+            )
+            for is_error in (False, True)
+            for is_modern in (False, True)
+        }
+
+    def message(self, message_id: RequestId | None, answer: ToolAnswer, is_modern: bool) -> bytes:
+        """The message, of revision 2026-07-28 or of an older one."""
+        parts = [
+            b'{"jsonrpc":"2.0","id":',
+            orjson.dumps(message_id),
+            b',"result":{"content":[{"type":"text","text":',
+            orjson.dumps(answer.json),
+            b"}]",
+            self._tails[answer.is_error, is_modern],
+        ]
+        if not answer.is_error:
+            parts[5:5] = (b',"structuredContent":', answer.json.encode())
+        return b"".join(parts)
