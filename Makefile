@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet --no-input
-CODE := $(wildcard libs services migrations tests tools bench)
+CODE := $(wildcard libs services migrations tests tools bench loadtests)
 ARGS ?=
 
 # A stamp's name holds what it was made from: the environment the place of the tree (its scripts name it), the

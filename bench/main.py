@@ -1,0 +1,244 @@
+"""`make bench`: measure a server of its own, on a fresh database, with a separate load process.
+
+For each engine it starts `agent-mail serve`, fills the database, and drives one scenario after another; before, between
+and after the engines it measures a bare Starlette answer served in the same way, to which every figure is compared.
+The rows are printed as they come, the whole table at the end, and everything goes to `bench/results/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from threading import Timer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import apsw
+import orjson
+
+from bench.report import COLUMNS, Figures, bare_figures, cells, figures, spread, table, write
+from bench.scenarios import SCENARIOS, Scenario
+from tests.e2e.serving import ROOT, Serving, agent_mail, clean_environment, cpu_seconds, serving, started
+from tests.servers import free_port, query, running_postgres, with_database
+
+RESULTS = ROOT / "bench" / "results"
+PACKAGES = ("granian", "starlette", "mcp", "pydantic", "apsw", "asyncpg", "orjson", "uvloop")
+NOTES = [
+    "CPU µs is user and system time of all server processes, per request; Postgres µs that of all its processes.",
+    "load is the load process's share of one processor: near 100 % it is the limit, and the server could do more.",
+    "Load process and servers share the machine: trust the ratios and the CPU time more than the rates.",
+    "Agent Mail is measured with one worker: several need Redis, which this version does not use yet.",
+    "PostgreSQL runs with fsync and synchronous_commit on, SQLite with synchronous=FULL.",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure and for how long."""
+
+    engines: list[str]
+    scenarios: list[Scenario]
+    seconds: float
+    warm_up: float
+    messages: int
+    seed: int
+
+
+def main() -> int:
+    """Run the plan of the command line; 1 when any request failed."""
+    plan, name = read_arguments()
+    machine = describe_machine()
+    say(f"{machine['cores']} cores, {machine['processor']}, Python {machine['python']}, commit {machine['commit']}")
+    rows: list[Figures] = []
+
+    def add(row: Figures) -> None:
+        rows.append(row)
+        say("| " + " | ".join(cells(row, bare_figures(rows))) + " |")
+        for sample in row.samples:
+            say(f"    failed: {sample}")
+
+    say("| " + " | ".join(COLUMNS) + " |")
+    for workers in (1, 2):
+        add(measure_bare(plan, workers))
+    for engine in plan.engines:
+        with database(engine, machine) as (url, database_cpu):
+            measure_engine(plan, engine, url, database_cpu, add)
+        add(measure_bare(plan, 1))
+    add(measure_bare(plan, 2))
+    notes = [*NOTES, spread(rows)]
+    path = RESULTS / f"{name}.json"
+    write(path, machine, rows, notes)
+    mail = f"Inbox and search over {plan.messages:,} messages; windows of {plan.seconds:g} s; seed {plan.seed}."
+    print(f"\n{machine['cores']} cores, Python {machine['python']}, commit {machine['commit']}. {mail}\n")
+    print(table(rows))
+    print("\n" + "\n".join(f"- {note}" for note in notes if note))
+    print(f"\nWritten to {path.relative_to(ROOT)}")
+    failed = sum(row.errors for row in rows)
+    if failed:
+        print(f"{failed:,} requests failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def read_arguments() -> tuple[Plan, str]:
+    """The plan, and the name of the file of results."""
+    parser = argparse.ArgumentParser(description="Measure Agent Mail.", prog="make bench ARGS=…")
+    parser.add_argument("--quick", action="store_true", help="windows of 1 s and 1,000 messages: to see that it works")
+    parser.add_argument("--engine", choices=("sqlite", "postgres"), action="append", help="only this one")
+    parser.add_argument("--only", metavar="NAME,…", help=f"only these scenarios: {', '.join(SCENARIOS)}")
+    parser.add_argument("--seconds", type=float, help="length of a window (5)")
+    parser.add_argument("--seed", type=int, default=1, help="of the mail and the order of requests (1)")
+    parser.add_argument("--name", help="of the file in bench/results/")
+    given = parser.parse_args()
+    names = given.only.split(",") if given.only else [name for name in SCENARIOS if name != "bare"]
+    if unknown := [name for name in names if name not in SCENARIOS]:
+        parser.error(f"no scenario {unknown[0]!r}; there are {', '.join(SCENARIOS)}")
+    plan = Plan(
+        engines=[] if names == ["bare"] else given.engine or ["sqlite", "postgres"],
+        scenarios=[SCENARIOS[name] for name in names if name != "bare"],
+        seconds=given.seconds or (1 if given.quick else 5),
+        warm_up=0.3 if given.quick else 1,
+        messages=1_000 if given.quick else 10_000,
+        seed=given.seed,
+    )
+    parts = ["quick" if given.quick else "full", *(given.engine or []), *(names if given.only else [])]
+    return plan, given.name or "-".join(parts)
+
+
+# --- servers ----------------------------------------------------------------------------------------------------------
+
+
+def measure_bare(plan: Plan, workers: int) -> Figures:
+    """The constant answer."""
+    port = free_port()
+    with started([sys.executable, "-m", "bench.baseline", str(port), str(workers)], port, {}, "/health") as server:
+        return measure(plan, "–", workers, SCENARIOS["bare"], server, None)
+
+
+def measure_engine(
+    plan: Plan, engine: str, url: str, database_cpu: Callable[[], float] | None, add: Callable[[Figures], None]
+) -> None:
+    """All scenarios on one engine."""
+    with serving(url, MAX_IN_FLIGHT="1024") as server:
+        if any(scenario.needs_mail for scenario in plan.scenarios):
+            begun = time.monotonic()
+            job = {"scenario": "prepare", "messages": plan.messages, "port": server.port, "seed": plan.seed}
+            load(job, 600, lambda: None)
+            say(f"{engine}: {plan.messages:,} messages sent in {time.monotonic() - begun:.1f} s")
+        for scenario in plan.scenarios:
+            add(measure(plan, engine, 1, scenario, server, database_cpu))
+
+
+@contextmanager
+def database(engine: str, machine: dict[str, Any]) -> Iterator[tuple[str, Callable[[], float] | None]]:
+    """A fresh database, and how to ask what its own processes have used."""
+    if engine == "sqlite":
+        RESULTS.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="database-", dir=RESULTS) as folder:
+            yield f"sqlite:///{folder}/mail.db", None
+        return
+    with running_postgres(durable=True) as url:
+        machine["postgres"] = query(url, "SHOW server_version")[0][0]
+        query(url, "CREATE DATABASE bench")
+        home = parse_qs(urlsplit(url).query)["host"][0]
+        pid = int((Path(home) / "data" / "postmaster.pid").read_text().splitlines()[0])
+        migrate(with_database(url, "bench"))
+        yield with_database(url, "bench"), lambda: cpu_seconds(pid)
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the schema, as the step of its own that it is with PostgreSQL."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = clean_environment(Path(folder), {"DATABASE_URL": url})
+        subprocess.run(agent_mail("migrate"), cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+# --- one measurement --------------------------------------------------------------------------------------------------
+
+
+def measure(
+    plan: Plan,
+    engine: str,
+    workers: int,
+    scenario: Scenario,
+    server: Serving,
+    database_cpu: Callable[[], float] | None,
+) -> Figures:
+    """One row."""
+    job = {
+        "scenario": scenario.name,
+        "port": server.port,
+        "seconds": plan.seconds,
+        "warm_up": plan.warm_up,
+        "seed": plan.seed,
+    }
+    used: list[tuple[float, float | None]] = []
+
+    def look() -> None:
+        used.append((cpu_seconds(server.process.pid), database_cpu() if database_cpu else None))
+
+    seen = load(job, plan.warm_up + plan.seconds + 60, look)
+    (server_before, database_before), (server_after, database_after) = used
+    spent = None if database_before is None or database_after is None else database_after - database_before
+    return figures(engine, workers, scenario, seen, server_after - server_before, spent)
+
+
+def load(job: dict[str, Any], patience: float, look: Callable[[], None]) -> dict[str, Any]:
+    """What the load process saw; `look` is called as the window begins and ends."""
+    command = [sys.executable, "-m", "bench.load"]
+    environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        limit = Timer(patience, process.kill)
+        limit.start()
+        try:
+            process.stdin.write(orjson.dumps(job) + b"\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                said: dict[str, Any] = orjson.loads(line)
+                if "window" not in said:
+                    return said
+                look()
+        finally:
+            limit.cancel()
+            process.kill()
+    raise RuntimeError(f"the load process ended with {process.returncode} and no result")
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = [
+        line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+    ]
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True).stdout.strip()
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": models[0] if models else platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "sqlite": apsw.sqlite_lib_version(),
+        "commit": (commit or "none") + (" with changes" if changes else ""),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def say(line: str) -> None:
+    """Progress, beside the table."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The command `agent-mail`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import dotenv
+import typer
+
+from agent_mail_cli.settings_view import as_json, as_table
+from agent_mail_core.errors import AgentMailError
+from agent_mail_core.settings import Settings, SettingsError, load
+from agent_mail_migrations.runner import migrate as migrate_database
+from agent_mail_server.errors import STATUS_AND_EXIT
+from agent_mail_server.main import serve as serve_until_stopped
+from agent_mail_server.running import version
+
+BAD_SETTINGS = 2
+
+cli = typer.Typer(
+    name="agent-mail",
+    help="Mail for coding agents. Exit status: 0 done, 1 a fault of ours, 2 wrong settings or arguments, 10 a service is away.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.", show_default=False)]
+DatabaseUrl = Annotated[str | None, typer.Option("--database-url", help="DATABASE_URL.", show_default=False)]
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    cli()
+
+
+def _version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"agent-mail {version()}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _global(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    pass
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="HOST: address to listen on.", show_default=False)] = None,
+    port: Annotated[int | None, typer.Option(help="PORT: port to listen on.", show_default=False)] = None,
+    database_url: DatabaseUrl = None,
+    config: ConfigFile = None,
+) -> None:
+    """Serve MCP and REST until SIGTERM or Ctrl-C. A SQLite database is made and migrated at start."""
+    settings, warnings = _settings(config, HOST=host, PORT=port, DATABASE_URL=database_url)
+    raise typer.Exit(serve_until_stopped(settings, warnings))
+
+
+@cli.command()
+def migrate(database_url: DatabaseUrl = None, config: ConfigFile = None) -> None:
+    """Bring the database to the schema of this version. Run it before the servers of a new version start."""
+    settings, warnings = _settings(config, DATABASE_URL=database_url)
+    _warn(warnings)
+    try:
+        report = asyncio.run(migrate_database(settings.database_url.get_secret_value()))
+    except AgentMailError as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(STATUS_AND_EXIT[error.kind][1]) from None
+    for name in report.applied:
+        typer.echo(f"applied {name}")
+    typer.echo(f"{report.engine}: schema {report.version}, {len(report.applied) or 'nothing'} applied")
+
+
+@cli.command("config")
+def show_config(
+    config: ConfigFile = None,
+    is_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show the settings in force, secrets masked."""
+    settings, warnings = _settings(config)
+    _warn(warnings)
+    typer.echo(as_json(settings) if is_json else as_table(settings))
+
+
+def _settings(config: Path | None, **options: str | int | None) -> tuple[Settings, list[str]]:
+    """Settings from options, environment, `.env` and file; or the end of the program, with every problem on a line."""
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    try:
+        return load(
+            {**os.environ, **given},
+            dotenv.dotenv_values(".env"),
+            _toml(config) if config is not None else None,
+            lambda path: Path(path).read_text(encoding="utf-8"),
+        )
+    except SettingsError as error:
+        typer.echo(f"agent-mail: the settings cannot be used\n{error}", err=True)
+        sys.exit(BAD_SETTINGS)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"--config: cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--config: {path} is not TOML in UTF-8: {error}") from None
+
+
+def _warn(warnings: list[str]) -> None:
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)

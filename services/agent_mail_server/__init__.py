@@ -1,0 +1,1 @@
+"""The server process: REST, MCP and pages, all derived from operations.py."""

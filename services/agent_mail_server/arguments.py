@@ -1,0 +1,136 @@
+"""From what a client sent to a checked request: the one way in for REST and MCP.
+
+Whatever is wrong becomes one error that lists every problem with a JSON pointer; nothing is guessed, and nothing of the
+input is echoed but names of arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from pydantic import ValidationError
+
+from agent_mail_core.errors import Invalid, MalformedRequest
+from agent_mail_core.fields import Request
+from agent_mail_core.suggestions import near_names
+from agent_mail_server.aliases import resolve_aliases
+from agent_mail_server.operations import Operation
+
+MAX_QUERY_FIELDS = 1200
+MAX_PROBLEMS = 20
+
+
+def parse_json(body: bytes, max_depth: int) -> Any:
+    """The JSON value of a body in UTF-8. Raises MalformedRequest for what is none, or nests deeper than `max_depth`."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest(f"The body is not valid JSON in UTF-8: {error.msg}.") from None
+    except RecursionError:
+        raise MalformedRequest("The body nests too deep.", max_depth=max_depth) from None
+    # Only a body with that many brackets can be that deep.
+    if body.count(b"[") + body.count(b"{") > max_depth and _is_deeper_than(value, max_depth):
+        raise MalformedRequest(f"The body nests deeper than {max_depth} levels.", max_depth=max_depth)
+    return value
+
+
+def _is_deeper_than(value: Any, depth: int) -> bool:
+    level: list[Any] = [value]
+    for _ in range(depth):
+        level = [child for item in level for child in _children(item) if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def read_object(operation: Operation, arguments: Any) -> Request:
+    """Arguments given as a JSON value; types are taken as they are, never converted. Raises Invalid."""
+    if not isinstance(arguments, dict):
+        raise Invalid("Arguments must be a JSON object.")
+    named = _named(operation, arguments)
+    try:
+        return operation.request_type.model_validate(named)
+    except ValidationError as error:
+        raise _invalid(operation, error) from None
+
+
+def read_query(operation: Operation, query: bytes, path_values: Mapping[str, str]) -> Request:
+    """Arguments given as texts, in a query string and in the path; a list is repeated. Raises Invalid, MalformedRequest."""
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS
+        )
+    except UnicodeDecodeError:
+        raise MalformedRequest("The query string is not percent-encoded UTF-8.") from None
+    except ValueError:
+        raise MalformedRequest(f"The query string has more than {MAX_QUERY_FIELDS} fields.") from None
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    for name in path_values.keys() & values.keys():
+        raise Invalid(
+            f"{name} stands in the path already.", errors=[_problem(f"/{name}", "stands in the path", "twice")]
+        )
+    named = _named(operation, {**values, **{name: [value] for name, value in path_values.items()}})
+    fields = operation.request_type.model_fields
+    texts: dict[str, Any] = {}
+    for name, given in named.items():
+        is_list = name in fields and "list[" in str(fields[name].annotation)
+        if not is_list and len(given) > 1:
+            raise Invalid(f"{name} is given more than once.", errors=[_problem(f"/{name}", "given twice", "twice")])
+        texts[name] = given if is_list else given[0]
+    try:
+        return operation.request_type.model_validate_strings(texts)
+    except ValidationError as error:
+        raise _invalid(operation, error) from None
+
+
+def _named(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
+    fields = operation.request_type.model_fields
+    if arguments.keys() <= fields.keys():
+        return arguments
+    named = resolve_aliases(operation.name, set(fields), arguments)
+    unknown = [name for name in named if name not in fields]
+    if unknown:
+        problems = []
+        for name in unknown[:MAX_PROBLEMS]:
+            near = near_names(name, fields, limit=1)
+            hint = f"unknown argument; did you mean {near[0]}?" if near else "unknown argument"
+            problems.append(_problem(f"/{_pointer_part(name[:100])}", hint, "unknown_argument", *near))
+        known = ", ".join(fields) or "none"
+        raise Invalid(f"{operation.name} has no argument {unknown[0][:100]!r}; it takes: {known}.", errors=problems)
+    return named
+
+
+def _pointer_part(part: object) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _problem(pointer: str, message: str, kind: str, suggestion: str | None = None) -> dict[str, str]:
+    problem = {"pointer": pointer, "message": message, "type": kind}
+    if suggestion is not None:
+        problem["suggestion"] = suggestion
+    return problem
+
+
+def _invalid(operation: Operation, error: ValidationError) -> Invalid:
+    problems = [
+        _problem(
+            "".join(f"/{_pointer_part(part)}" for part in item["loc"]),
+            item["msg"].removeprefix("Value error, "),
+            item["type"],
+        )
+        for item in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]
+    ]
+    first = problems[0]
+    where = first["pointer"].lstrip("/") or "arguments"
+    return Invalid(f"{operation.name}: {where}: {first['message']}", errors=problems)

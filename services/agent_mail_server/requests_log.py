@@ -1,0 +1,139 @@
+"""Log lines: JSON for machines, one readable line on a terminal, and the access line of each request.
+
+A line never holds a body, a query string or a credential. All logging of the process, libraries' included, leaves here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+
+from agent_mail_core.settings import Settings
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+QUIET = ("httpx", "httpcore", "mcp", "_granian", "asyncio", "granian")
+"""Libraries whose chatter below a warning helps nobody."""
+
+
+def configure(settings: Settings, stream: BinaryIO | None = None) -> None:
+    """Send every log line to `stream` (standard output if None), from LOG_LEVEL on, as LOG_FORMAT says."""
+    out = stream or sys.stdout.buffer
+    is_text = settings.log_format == "text" or (settings.log_format is None and out.isatty())
+    level = LEVELS[settings.log_level]
+    first: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[structlog.typing.Processor] = [
+        structlog.processors.format_exc_info,
+        _text if is_text else structlog.processors.JSONRenderer(serializer=_json),
+    ]
+    structlog.configure(
+        processors=[*first, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(_Lines(out))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *last[:-1],
+                _as_text(last[-1]),
+            ],
+            foreign_pre_chain=[
+                structlog.stdlib.add_logger_name,
+                *first,
+                structlog.stdlib.ExtraAdder(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+class AccessLog:
+    """Writes one line for each request."""
+
+    def __init__(self) -> None:
+        self._logger: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
+
+    def write(
+        self,
+        method: str,
+        path: str,
+        status: int,
+        duration_ms: float,
+        request_id: str,
+        principal: str | None,
+        operation: str | None,
+        code: str | None,
+    ) -> None:
+        """The line of one request; `path` without its query."""
+        facts: dict[str, Any] = {"method": method, "path": path, "status": status, "duration_ms": duration_ms}
+        facts["request_id"] = request_id
+        if principal:
+            facts["principal"] = principal
+        if operation is not None:
+            facts["operation"] = operation
+        if code is not None:
+            facts["code"] = code
+        self._logger.info("request", **facts)
+
+    def failed(self, request_id: str, operation: str | None, error: BaseException) -> None:
+        """The line of a fault of ours, with its cause."""
+        self._logger.error("request failed", request_id=request_id, operation=operation, exc_info=error)
+
+
+class _Lines:
+    """A text stream for logging's handler on top of the bytes that structlog writes."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+
+    def write(self, text: str) -> int:
+        return self._out.write(text.encode("utf-8", "replace"))
+
+    def flush(self) -> None:
+        self._out.flush()
+
+
+def _json(event: Any, **_: Any) -> bytes:
+    try:
+        return orjson.dumps(event, default=str)
+    except TypeError:  # a lone surrogate
+        return json.dumps(event, default=str).encode()
+
+
+def _text(logger: Any, name: str, event: MutableMapping[str, Any]) -> bytes:
+    """`13:41:00 info  request method=GET …`; what came from outside is quoted, so that it cannot steer a terminal."""
+    event = dict(event)
+    at, level = str(event.pop("timestamp", ""))[11:19], str(event.pop("level", ""))
+    said, trace = str(event.pop("event", "")), event.pop("exception", None)
+    facts = " ".join(f"{key}={_quoted(value)}" for key, value in event.items() if value is not None)
+    line = f"{at} {level:<7} {said if said.isprintable() else _quoted(said)} {facts}".rstrip()
+    return (f"{line}\n{trace}" if trace else line).encode("utf-8", "replace")
+
+
+def _quoted(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    plain = text.isascii() and text.isprintable() and " " not in text and '"' not in text
+    return text if plain else json.dumps(text)
+
+
+def _as_text(renderer: structlog.typing.Processor) -> structlog.typing.Processor:
+    def render(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+        line = renderer(logger, name, event)
+        return line.decode() if isinstance(line, bytes) else str(line)
+
+    return render

@@ -1,0 +1,474 @@
+"""Inboxes: pages and cursors, what is read, and what is still owed."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from agent_mail_core.cursors import inbox_cursor
+from agent_mail_core.errors import (
+    AgentNotFound,
+    AgentNotYours,
+    CursorExpired,
+    InvalidCursor,
+    MessageNotFound,
+    NotARecipient,
+    ThreadNotFound,
+)
+from tests.contract.conftest import StoreFamily
+from tests.contract.databases import Database
+from tests.contract.office import Office, pages, subjects
+
+
+async def fill(office: Office, count: int, **more: Any) -> list[int]:
+    """Messages S0, S1, … from Ann to Bob."""
+    return [(await office.send("Ann", ["Bob"], subject=f"S{number}", **more)).message_id for number in range(count)]
+
+
+def names(*numbers: int) -> list[str]:
+    return [f"S{number}" for number in numbers]
+
+
+# --- check_inbox ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_empty_inbox_has_a_cursor_for_what_will_come(office: Office) -> None:
+    empty = await office.inbox("Bob")
+    assert (empty.messages, empty.unread_count, empty.older_cursor) == ([], 0, None)
+    await fill(office, 2)
+    assert subjects((await office.inbox("Bob", cursor=empty.cursor)).messages) == names(0, 1)
+
+
+async def test_without_a_cursor_the_newest_page_comes_newest_first(office: Office) -> None:
+    await fill(office, 5)
+    page = await office.inbox("Bob", limit=3)
+    assert subjects(page.messages) == names(4, 3, 2)
+    assert page.unread_count == 5
+    assert page.older_cursor is not None
+
+
+async def test_a_page_that_holds_all_has_no_older_cursor(office: Office) -> None:
+    await fill(office, 3)
+    assert (await office.inbox("Bob", limit=3)).older_cursor is None
+
+
+async def test_before_goes_back_to_the_first_message(office: Office) -> None:
+    await fill(office, 7)
+    for limit in (1, 2, 3, 7):
+        seen: list[str] = []
+        page = await office.inbox("Bob", limit=limit)
+        while True:
+            seen += subjects(page.messages)
+            if page.older_cursor is None:
+                break
+            page = await office.inbox("Bob", limit=limit, before=page.older_cursor)
+        assert seen == names(6, 5, 4, 3, 2, 1, 0)
+
+
+async def test_a_cursor_goes_forward_oldest_first_to_the_end(office: Office) -> None:
+    start = (await office.inbox("Bob")).cursor
+    await fill(office, 7)
+    for limit in (1, 2, 3, 7, 20):
+        seen: list[str] = []
+        cursor = start
+        for _ in range(10):
+            page = await office.inbox("Bob", limit=limit, cursor=cursor)
+            assert page.older_cursor is None
+            assert len(page.messages) <= limit
+            seen += subjects(page.messages)
+            cursor = page.cursor
+        assert seen == names(0, 1, 2, 3, 4, 5, 6)
+
+
+async def test_the_cursor_of_the_newest_page_covers_all_that_came_before(office: Office) -> None:
+    await fill(office, 5)
+    page = await office.inbox("Bob", limit=2)
+    assert (await office.inbox("Bob", cursor=page.cursor)).messages == []
+    await office.send("Ann", ["Bob"], subject="new")
+    assert subjects((await office.inbox("Bob", cursor=page.cursor)).messages) == ["new"]
+
+
+async def test_the_cursor_of_an_older_page_goes_on_where_the_newer_page_began(office: Office) -> None:
+    await fill(office, 6)
+    newest = await office.inbox("Bob", limit=2)
+    older = await office.inbox("Bob", limit=2, before=newest.older_cursor)
+    assert subjects(older.messages) == names(3, 2)
+    assert subjects((await office.inbox("Bob", cursor=older.cursor)).messages) == names(4, 5)
+
+
+async def test_mail_that_arrives_while_paging_back_is_not_shown_but_follows_the_first_cursor(office: Office) -> None:
+    await fill(office, 4)
+    first = await office.inbox("Bob", limit=2)
+    await office.send("Ann", ["Bob"], subject="new")
+    second = await office.inbox("Bob", limit=2, before=first.older_cursor)
+    assert subjects([*first.messages, *second.messages]) == names(3, 2, 1, 0)
+    assert subjects((await office.inbox("Bob", cursor=first.cursor)).messages) == ["new"]
+
+
+async def test_a_cursor_and_before_exclude_each_other(office: Office) -> None:
+    await fill(office, 2)
+    page = await office.inbox("Bob", limit=1)
+    with pytest.raises(ValidationError):
+        await office.inbox("Bob", cursor=page.cursor, before=page.older_cursor)
+
+
+async def test_bodies_come_when_asked_for(office: Office) -> None:
+    await fill(office, 1, body="The text")
+    assert (await office.inbox("Bob")).messages[0].body_md is None
+    page = await office.inbox("Bob", include_bodies=True)
+    assert page.messages[0].body_md == "The text"
+    start = await office.inbox("Cid")
+    await office.send("Ann", ["Cid"], body="Text two")
+    assert (await office.inbox("Cid", cursor=start.cursor)).messages[0].body_md is None
+    assert (await office.inbox("Cid", cursor=start.cursor, include_bodies=True)).messages[0].body_md == "Text two"
+
+
+async def test_a_message_in_an_inbox_says_all_about_itself(office: Office) -> None:
+    parent = await office.send("Bob", ["Ann"], thread_id="Feat-1", subject="Plan")
+    sent = await office.reply("Ann", parent.message_id, priority="high", ack_required=True)
+    acknowledged = await office.acknowledge("Bob", sent.message_id)
+    [message] = (await office.inbox("Bob")).messages
+    assert (message.message_id, message.thread_id, message.parent_id) == (sent.message_id, "Feat-1", parent.message_id)
+    assert (message.sender_name, message.subject, message.kind) == ("Ann", "Re: Plan", "to")
+    assert (message.priority, message.ack_required, message.created_at) == ("high", True, sent.created_at)
+    assert (message.read_at, message.acknowledged_at) == (acknowledged.read_at, acknowledged.acknowledged_at)
+
+
+async def test_reading_an_inbox_marks_nothing_read(office: Office) -> None:
+    await fill(office, 3)
+    for _ in range(2):
+        page = await office.inbox("Bob", include_bodies=True)
+        assert page.unread_count == 3
+        assert all(message.read_at is None for message in page.messages)
+
+
+@pytest.fixture
+async def mixed(office: Office) -> Office:
+    """Bob's inbox: S0 low, S1 normal, S2 high, S3 urgent, S4 low; S0 and S3 are read, S1 and S3 are in Feat-1."""
+    ids = [
+        (
+            await office.send(
+                "Ann",
+                ["Bob"],
+                subject=f"S{number}",
+                priority=priority,
+                thread_id="Feat-1" if number in (1, 3) else None,
+            )
+        ).message_id
+        for number, priority in enumerate(("low", "normal", "high", "urgent", "low"))
+    ]
+    await office.mark_read("Bob", ids[0], ids[3])
+    return office
+
+
+FILTERS: list[tuple[dict[str, Any], list[int]]] = [
+    ({"unread_only": True}, [1, 2, 4]),
+    ({"min_priority": "low"}, [0, 1, 2, 3, 4]),
+    ({"min_priority": "normal"}, [1, 2, 3]),
+    ({"min_priority": "urgent"}, [3]),
+    ({"thread_id": "fEAT-1"}, [1, 3]),
+    ({"thread_id": "Feat-1", "unread_only": True}, [1]),
+    ({"min_priority": "high", "unread_only": True}, [2]),
+    ({"min_priority": "urgent", "unread_only": True}, []),
+]
+
+
+@pytest.mark.parametrize("wanted, numbers", FILTERS)
+async def test_filters_leave_out_the_rest_in_every_direction(
+    mixed: Office, wanted: dict[str, Any], numbers: list[int]
+) -> None:
+    newest = await mixed.inbox("Bob", **wanted)
+    assert subjects(newest.messages) == names(*reversed(numbers))
+    assert newest.unread_count == 3
+    paged: list[str] = []
+    page = await mixed.inbox("Bob", limit=1, **wanted)
+    paged += subjects(page.messages)
+    while page.older_cursor is not None:
+        page = await mixed.inbox("Bob", limit=1, before=page.older_cursor, **wanted)
+        paged += subjects(page.messages)
+    assert paged == names(*reversed(numbers))
+
+
+@pytest.mark.parametrize("wanted, numbers", FILTERS)
+async def test_what_a_filter_left_out_is_covered_by_the_cursor(
+    mixed: Office, wanted: dict[str, Any], numbers: list[int]
+) -> None:
+    start = await zero_cursor(mixed)
+    forward = await mixed.inbox("Bob", cursor=start, **wanted)
+    assert subjects(forward.messages) == names(*numbers)
+    newest = await mixed.inbox("Bob", **wanted)
+    for cursor in (forward.cursor, newest.cursor):
+        assert (await mixed.inbox("Bob", cursor=cursor)).messages == []
+
+
+async def zero_cursor(office: Office) -> str:
+    """A cursor before Bob's first message."""
+    async with office.app.store.read() as db:
+        _, agent = await db.agents.find(office.caller.team_id, office.slug, "Bob")
+    assert agent is not None
+    return inbox_cursor(office.app.store.identity, agent.id, 0)
+
+
+async def test_a_full_filtered_page_forward_covers_up_to_its_last_message_only(mixed: Office) -> None:
+    start = await zero_cursor(mixed)
+    page = await mixed.inbox("Bob", cursor=start, limit=1, min_priority="normal")
+    assert subjects(page.messages) == names(1)
+    assert subjects((await mixed.inbox("Bob", cursor=page.cursor)).messages) == names(2, 3, 4)
+
+
+async def test_since_shows_what_was_sent_at_or_after_a_time(office: Office) -> None:
+    await fill(office, 3)
+    middle = (await office.inbox("Bob")).messages[1].created_at
+    assert subjects((await office.inbox("Bob", since=middle)).messages) == names(2, 1)
+    assert subjects((await office.inbox("Bob", since=middle + timedelta(microseconds=1))).messages) == names(2)
+    assert subjects((await office.inbox("Bob", since="0001-01-01T00:00:00Z")).messages) == names(2, 1, 0)
+    assert subjects((await office.inbox("Bob", since="9999-12-31T23:59:59.999999Z")).messages) == []
+
+
+async def test_an_unknown_thread_is_not_an_empty_one(office: Office) -> None:
+    await office.send("Ann", ["Cid"], thread_id="Feat-1")
+    with pytest.raises(ThreadNotFound) as missed:
+        await office.inbox("Bob", thread_id="Feat-2")
+    assert missed.value.data["near"] == ["Feat-1"]
+    assert (await office.inbox("Bob", thread_id="feat-1")).messages == []
+
+
+async def test_unread_count_is_of_the_whole_inbox_on_every_page(office: Office) -> None:
+    ids = await fill(office, 5)
+    await office.mark_read("Bob", *ids[:2])
+    newest = await office.inbox("Bob", limit=1)
+    older = await office.inbox("Bob", limit=1, before=newest.older_cursor)
+    forward = await office.inbox("Bob", cursor=newest.cursor)
+    assert [page.unread_count for page in (newest, older, forward)] == [3, 3, 3]
+
+
+async def test_a_cursor_of_another_inbox_or_list_is_refused(office: Office) -> None:
+    await fill(office, 2)
+    await office.send("Ann", ["Cid"])
+    foreign = [(await office.inbox("Cid")).cursor, (await office.outbox("Ann", limit=1)).next_cursor]
+    own = (await office.inbox("Bob")).cursor
+    for cursor in [*foreign, own[:-1], own[1:], own.swapcase(), "A", "not a cursor", "é" * 50, "=" * 2048]:
+        for direction in ("cursor", "before"):
+            with pytest.raises(InvalidCursor):
+                await office.inbox("Bob", **{direction: cursor})
+        with pytest.raises(InvalidCursor):
+            await office.wait("Bob", cursor=cursor, timeout_seconds=0)
+
+
+async def test_cursors_of_an_earlier_epoch_have_expired(
+    office: Office, database: Database, family: StoreFamily
+) -> None:
+    await fill(office, 3)
+    page = await office.inbox("Bob", limit=1)
+    await family.close()
+    await database.set_fact("epoch", "another")
+    restored = office.at(replace(office.app, store=await family.open()))
+    for arguments in ({"cursor": page.cursor}, {"before": page.older_cursor}):
+        with pytest.raises(CursorExpired) as expired:
+            await restored.inbox("Bob", **arguments)
+        assert expired.value.data == {"suggestion": "check_inbox"}
+    with pytest.raises(CursorExpired):
+        await restored.wait("Bob", cursor=page.cursor, timeout_seconds=0)
+    fresh = await restored.inbox("Bob")
+    assert (await restored.inbox("Bob", cursor=fresh.cursor)).messages == []
+
+
+async def test_an_inbox_is_read_by_its_owner_alone(office: Office) -> None:
+    with pytest.raises(AgentNotYours):
+        await office.of("somebody").inbox("Bob")
+    with pytest.raises(AgentNotFound):
+        await office.inbox("Nobody")
+
+
+# --- mark_read --------------------------------------------------------------------------------------------------------
+
+
+async def test_marking_read_counts_each_message_once(office: Office) -> None:
+    ids = await fill(office, 3)
+    first = await office.mark_read("Bob", ids[1], ids[0])
+    assert [message.message_id for message in first.messages] == [ids[1], ids[0]]
+    assert all(message.read_at is not None and message.code is None for message in first.messages)
+    assert (await office.inbox("Bob")).unread_count == 1
+    again = await office.mark_read("Bob", ids[0], ids[1], ids[2])
+    assert {m.message_id: m.read_at for m in again.messages}.items() >= {
+        m.message_id: m.read_at for m in first.messages
+    }.items()
+    assert (await office.inbox("Bob")).unread_count == 0
+
+
+async def test_an_id_given_twice_is_marked_once(office: Office) -> None:
+    [message_id] = await fill(office, 1)
+    marked = await office.mark_read("Bob", message_id, message_id)
+    assert [message.message_id for message in marked.messages] == [message_id]
+    assert (await office.inbox("Bob")).unread_count == 0
+
+
+async def test_what_cannot_be_marked_says_why_and_the_rest_is_marked(office: Office) -> None:
+    [own] = await fill(office, 1)
+    foreign = (await office.send("Ann", ["Cid"])).message_id
+    await office.ensure("second")
+    second = Office(office.app, office.caller, "second")
+    await second.register("Bob")
+    elsewhere = (await second.send("Bob", ["Bob"])).message_id
+    marked = await office.mark_read("Bob", 987_654_321, own, foreign, elsewhere)
+    assert [(m.message_id, m.code, m.read_at is not None) for m in marked.messages] == [
+        (987_654_321, "message_not_found", False),
+        (own, None, True),
+        (foreign, "not_a_recipient", False),
+        (elsewhere, "message_not_found", False),
+    ]
+    assert (await second.inbox("Bob")).unread_count == 1
+
+
+async def test_marking_is_for_each_recipient_apart(office: Office) -> None:
+    sent = await office.send("Ann", ["Bob", "Cid"])
+    await office.mark_read("Bob", sent.message_id)
+    assert (await office.inbox("Cid")).unread_count == 1
+
+
+@pytest.mark.parametrize("ids", [[], [0], [-1], [2**53], list(range(1, 102))])
+async def test_marking_takes_one_to_a_hundred_ids(office: Office, ids: list[int]) -> None:
+    with pytest.raises(ValidationError):
+        await office.mark_read("Bob", *ids)
+
+
+async def test_marking_a_hundred_at_once_is_fine(office: Office) -> None:
+    ids = await fill(office, 100)
+    marked = await office.mark_read("Bob", *ids)
+    assert [message.message_id for message in marked.messages] == ids
+    assert (await office.inbox("Bob")).unread_count == 0
+
+
+async def test_marking_for_somebody_else_is_refused(office: Office, database: Database) -> None:
+    [message_id] = await fill(office, 1)
+    before = await database.dump()
+    with pytest.raises(AgentNotYours):
+        await office.of("somebody").mark_read("Bob", message_id)
+    with pytest.raises(AgentNotYours):
+        await office.of("somebody").acknowledge("Bob", message_id)
+    assert await database.dump() == before
+
+
+# --- acknowledge_message ----------------------------------------------------------------------------------------------
+
+
+async def test_acknowledging_also_marks_read_and_the_first_times_stay(office: Office) -> None:
+    [message_id] = await fill(office, 1, ack_required=True)
+    first = await office.acknowledge("Bob", message_id)
+    assert first.message_id == message_id
+    assert first.read_at <= first.acknowledged_at
+    assert (await office.inbox("Bob")).unread_count == 0
+    assert await office.acknowledge("Bob", message_id) == first
+
+
+async def test_acknowledging_what_was_read_keeps_its_reading_time(office: Office) -> None:
+    [message_id] = await fill(office, 1)
+    read_at = (await office.mark_read("Bob", message_id)).messages[0].read_at
+    acknowledged = await office.acknowledge("Bob", message_id)
+    assert acknowledged.read_at == read_at
+    assert (await office.inbox("Bob")).unread_count == 0
+
+
+async def test_what_was_not_received_cannot_be_acknowledged(office: Office, database: Database) -> None:
+    sent = await office.send("Ann", ["Cid"])
+    before = await database.dump()
+    with pytest.raises(NotARecipient) as refused:
+        await office.acknowledge("Bob", sent.message_id)
+    assert refused.value.data == {"message_id": sent.message_id, "agent_name": "Bob"}
+    with pytest.raises(MessageNotFound):
+        await office.acknowledge("Bob", 987_654_321)
+    assert await database.dump() == before
+
+
+# --- list_pending_acks ------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_owed_is_listed_by_each_until_it_acknowledges(office: Office) -> None:
+    first = await office.send("Ann", ["Bob"], cc=["Cid"], subject="A1", ack_required=True, thread_id="Feat-1")
+    await office.send("Ann", ["Bob"], subject="no need")
+    second = await office.send("Cid", ["Bob", "Ann"], subject="A2", ack_required=True, priority="high")
+    await office.mark_read("Bob", first.message_id)
+    [one, two] = (await office.pending("Bob")).pending
+    assert (one.message_id, one.subject, one.thread_id, one.sender_name) == (first.message_id, "A1", "Feat-1", "Ann")
+    assert (one.agent_name, one.kind, one.priority, one.created_at) == ("Bob", "to", "normal", first.created_at)
+    assert one.read_at is not None
+    assert (two.message_id, two.priority, two.read_at) == (second.message_id, "high", None)
+    await office.acknowledge("Bob", first.message_id)
+    assert subjects((await office.pending("Bob")).pending) == ["A2"]
+    owed_to_ann = (await office.pending("Ann", direction="owed_to_me")).pending
+    assert [(item.subject, item.agent_name) for item in owed_to_ann] == [("A1", "Cid")]
+    owed_to_cid = (await office.pending("Cid", direction="owed_to_me")).pending
+    assert [(item.subject, item.agent_name) for item in owed_to_cid] == [("A2", "Ann"), ("A2", "Bob")]
+
+
+async def test_without_an_agent_the_whole_project_is_listed(office: Office) -> None:
+    await office.send("Ann", ["Bob", "Cid"], subject="A1", ack_required=True)
+    await office.send("Bob", ["Ann"], subject="A2", ack_required=True)
+    await office.ensure("second")
+    second = Office(office.app, office.caller, "second")
+    await second.register("Ann")
+    await second.send("Ann", ["Ann"], subject="elsewhere", ack_required=True)
+    listed = (await office.pending()).pending
+    assert [(item.subject, item.agent_name) for item in listed] == [("A1", "Bob"), ("A1", "Cid"), ("A2", "Ann")]
+    assert subjects((await office.of("somebody").pending()).pending) == ["A1", "A1", "A2"]
+
+
+async def test_pending_acknowledgements_are_listed_page_by_page(office: Office) -> None:
+    for number in range(4):
+        await office.send("Ann", ["Bob", "Cid"], bcc=["Dot"], subject=f"S{number}", ack_required=True)
+    expected = [(f"S{number}", name) for number in range(4) for name in ("Bob", "Cid")]
+    owed = [(f"S{number}", name) for number in range(4) for name in ("Bob", "Cid", "Dot")]
+    for limit in (1, 2, 3, 100):
+        listed = [item async for page in pages(office.pending, limit=limit) for item in page.pending]
+        assert [(item.subject, item.agent_name) for item in listed] == expected
+        listed = [
+            item
+            async for page in pages(office.pending, agent_name="Ann", direction="owed_to_me", limit=limit)
+            for item in page.pending
+        ]
+        assert [(item.subject, item.agent_name) for item in listed] == owed
+        listed = [item async for page in pages(office.pending, agent_name="Dot", limit=limit) for item in page.pending]
+        assert subjects(listed) == names(0, 1, 2, 3)
+
+
+async def test_retired_agents_owe_nothing(office: Office) -> None:
+    await office.send("Ann", ["Bob", "Cid"], subject="A1", ack_required=True)
+    await office.retire("Bob")
+    assert [item.agent_name for item in (await office.pending()).pending] == ["Cid"]
+    assert [item.agent_name for item in (await office.pending("Ann", direction="owed_to_me")).pending] == ["Cid"]
+    await office.register("Bob")
+    assert [item.agent_name for item in (await office.pending()).pending] == ["Bob", "Cid"]
+
+
+async def test_only_what_is_old_enough_is_listed(office: Office, database: Database) -> None:
+    await office.send("Ann", ["Bob"], subject="old", ack_required=True)
+    await database.age("messages", timedelta(hours=2))
+    await database.age("deliveries", timedelta(hours=2))
+    await office.send("Ann", ["Bob"], subject="new", ack_required=True)
+    for who in ({}, {"agent_name": "Bob"}, {"agent_name": "Ann", "direction": "owed_to_me"}):
+        assert subjects((await office.pending(**who, older_than_seconds=3600)).pending) == ["old"]
+        assert subjects((await office.pending(**who, older_than_seconds=3 * 3600)).pending) == []
+        assert subjects((await office.pending(**who)).pending) == ["old", "new"]
+
+
+async def test_pending_cursors_of_other_filters_are_refused(office: Office) -> None:
+    await office.send("Ann", ["Bob", "Cid"], ack_required=True)
+    cursor = (await office.pending(limit=1)).next_cursor
+    assert cursor is not None
+    others: list[dict[str, Any]] = [
+        {"agent_name": "Bob"},
+        {"older_than_seconds": 0},
+        {"agent_name": "Ann", "direction": "owed_to_me"},
+    ]
+    for other in others:
+        with pytest.raises(InvalidCursor):
+            await office.pending(cursor=cursor, **other)
+
+
+async def test_owed_to_me_needs_to_know_who_i_am(office: Office) -> None:
+    with pytest.raises(ValidationError):
+        await office.pending(direction="owed_to_me")
+    with pytest.raises(AgentNotYours):
+        await office.of("somebody").pending("Ann")

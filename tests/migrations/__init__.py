@@ -1,0 +1,1 @@
+"""Schema changes on both engines, from empty and from each release."""

@@ -1,0 +1,1 @@
+"""Lists kept honest: locks, layout, links, imports."""

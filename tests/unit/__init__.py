@@ -1,0 +1,1 @@
+"""Rules alone, without I/O."""

@@ -1,0 +1,31 @@
+"""Near names: what a mistyped name probably meant."""
+
+import pytest
+
+from agent_mail_core.suggestions import near_names
+
+KNOWN = ["GreenLake", "BlueLake", "greenlamp", "Ann", "Bob", "storefront"]
+
+
+@pytest.mark.parametrize(
+    "wanted, first",
+    [("greenlake", "GreenLake"), ("GreenLak", "GreenLake"), ("An", "Ann"), ("BOB", "Bob"), ("storefrnt", "storefront")],
+)
+def test_the_most_alike_comes_first_ignoring_case(wanted: str, first: str) -> None:
+    assert near_names(wanted, KNOWN)[0] == first
+
+
+def test_what_is_near_to_nothing_has_no_near_names() -> None:
+    assert near_names("zzzzzz", KNOWN) == []
+    assert near_names("", KNOWN) == []
+    assert near_names("Ann", []) == []
+
+
+def test_there_are_at_most_three_unless_told_otherwise() -> None:
+    known = [f"agent{number}" for number in range(9)]
+    assert len(near_names("agent", known)) == 3
+    assert len(near_names("agent", known, limit=1)) == 1
+
+
+def test_names_that_differ_by_case_only_are_one() -> None:
+    assert near_names("Ann", ["ann", "ANN"]) == ["ann"]

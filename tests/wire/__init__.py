@@ -1,0 +1,1 @@
+"""The application in process: REST, MCP, pages and their errors."""

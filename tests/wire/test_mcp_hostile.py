@@ -1,0 +1,175 @@
+"""Whatever is posted, the endpoint answers with JSON, and never with a fault of its own."""
+
+import asyncio
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent_mail_server.mcp import McpEndpoint
+from tests.wire.mcp_wire import HANDSHAKES, MODERN, Client, bench_of, make_app, make_endpoint
+
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())
+values = st.recursive(
+    scalars, lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)), max_leaves=8
+)
+names = st.sampled_from(["health", "echo", "ready", "list_inbox", "wait_long", "nope", "", "\x00", "hea\u2028lth"])
+metas = st.one_of(
+    values,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "progressToken": scalars,
+            "io.modelcontextprotocol/protocolVersion": st.one_of(st.just(MODERN), values),
+            "io.modelcontextprotocol/clientCapabilities": values,
+            "io.modelcontextprotocol/clientInfo": values,
+            "io.modelcontextprotocol/logLevel": scalars,
+        },
+    ),
+)
+params = st.one_of(
+    values,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "name": st.one_of(names, scalars),
+            "arguments": st.one_of(values, st.fixed_dictionaries({"text": values})),
+            "cursor": scalars,
+            "protocolVersion": scalars,
+            "capabilities": values,
+            "clientInfo": values,
+            "requestId": scalars,
+            "_meta": metas,
+        },
+    ),
+)
+methods = st.sampled_from(
+    [
+        "initialize",
+        "ping",
+        "server/discover",
+        "tools/list",
+        "tools/call",
+        "resources/read",
+        "subscriptions/listen",
+        "notifications/initialized",
+        "notifications/cancelled",
+        "notifications/progress",
+        "logging/setLevel",
+        "",
+        "nope",
+    ]
+)
+messages = st.one_of(
+    values,
+    st.fixed_dictionaries(
+        {"jsonrpc": st.sampled_from(["2.0", "1.0", 2])},
+        optional={
+            "id": st.one_of(scalars, st.just(1)),
+            "method": st.one_of(methods, scalars),
+            "params": params,
+            "result": values,
+            "error": values,
+        },
+    ),
+)
+
+
+@cache
+def endpoint() -> McpEndpoint:
+    """One for all examples; nothing in it waits."""
+    app = make_app()
+    bench_of(app).go_on.set()
+    return make_endpoint(app)
+
+
+def dumped(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+async def answered(version: str, body: bytes, message: Any) -> None:
+    client = await Client(endpoint()).speak(version)
+    headers = client.headers()
+    if version == MODERN and isinstance(message, dict):
+        given = message.get("params")
+        headers.append(("mcp-method", str(message.get("method")).encode("ascii", "ignore").decode()))
+        if isinstance(given, dict):
+            headers.append(("mcp-name", str(given.get("name")).encode("ascii", "ignore").decode()))
+    answer = await client.request("POST", body, headers)
+    if answer.status == 202:
+        assert answer.body == b""
+    elif answer.is_stream:
+        assert answer.messages[-1]["jsonrpc"] == "2.0"
+    else:
+        assert answer.json["jsonrpc"] == "2.0"
+        assert ("result" in answer.json) != ("error" in answer.json)
+    assert answer.status < 500
+    assert b"Traceback" not in answer.body
+
+
+@pytest.mark.parametrize("version", [HANDSHAKES[0], HANDSHAKES[-1], MODERN])
+@settings(max_examples=300)
+@given(message=messages)
+def test_any_json(version: str, message: Any) -> None:
+    asyncio.run(answered(version, dumped(message), message))
+
+
+@pytest.mark.parametrize("version", [HANDSHAKES[-1], MODERN])
+@settings(max_examples=300)
+@given(body=st.binary())
+def test_any_bytes(version: str, body: bytes) -> None:
+    asyncio.run(answered(version, body, None))
+
+
+@pytest.mark.parametrize("version", [HANDSHAKES[-1], MODERN])
+@settings(max_examples=300)
+@given(given_params=params)
+def test_any_call_of_a_tool(version: str, given_params: Any) -> None:
+    message: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": given_params}
+    if version == MODERN and isinstance(given_params, dict) and isinstance(given_params.get("_meta", {}), dict):
+        envelope = {
+            "io.modelcontextprotocol/protocolVersion": MODERN,
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        message["params"] = {**given_params, "_meta": {**envelope, **given_params.get("_meta", {})}}
+    asyncio.run(answered(version, dumped(message), message))
+
+
+@settings(max_examples=300)
+@given(
+    headers=st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    "accept",
+                    "content-type",
+                    "content-length",
+                    "mcp-protocol-version",
+                    "mcp-session-id",
+                    "mcp-method",
+                    "mcp-name",
+                    "last-event-id",
+                ]
+            ),
+            st.one_of(
+                st.sampled_from([MODERN, *HANDSHAKES, "*/*", "application/json", "tools/call", "=?base64?aGVhbHRo?="]),
+                st.text(st.characters(max_codepoint=255)),
+            ),
+        )
+    ),
+    method=st.sampled_from(["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS"]),
+    query=st.one_of(st.just(""), st.binary().map(lambda raw: "toolset=" + raw.hex())),
+)
+def test_any_headers(headers: list[tuple[str, str]], method: str, query: str) -> None:
+    async def go() -> None:
+        client = Client(endpoint())
+        scope_headers = [(name, value.encode("latin-1").decode("latin-1")) for name, value in headers]
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "health"}}).encode()
+        answer = await client.open(method, body, scope_headers, query).complete()
+        assert answer.json["jsonrpc"] == "2.0"
+        assert 400 <= answer.status < 500 or answer.json["result"]
+
+    asyncio.run(go())
