@@ -54,8 +54,8 @@ class Route:
 class MailClient:
     """Calls operations by name: `await client.call("check_inbox", project_slug="shop", agent_name="BlueLake")`.
 
-    With `retries`, calls that were answered 503 or not at all are made again after a pause, if that is safe: reads always,
-    writes under an idempotency key, which is made up when none is given. Other writes are never repeated.
+    With `retries`, calls that were answered 503 or not at all are made again after a pause, if that is safe: reads
+    always, writes under an idempotency key, which is made up when none is given. Other writes are never repeated.
     """
 
     def __init__(

@@ -97,19 +97,25 @@ class Agents(Protocol):
     async def find(
         self, team_id: TeamId, project_ref: str, name: str
     ) -> tuple[ProjectRecord | None, AgentRecord | None]:
-        """The project (by slug, else human key) and in it the agent of that name, ignoring ASCII case; None for what is not."""
+        """The project (by slug, else human key) and in it the agent of that name, ignoring ASCII case.
+
+        None for what is not.
+        """
         ...
 
     async def register(self, name: str, agent: NewAgent, owner_may_be_any: bool) -> tuple[AgentRecord, Registered]:
         """Make the agent with an empty mailbox, or update the one of that name, reviving it when retired.
 
-        Atomic: callers racing with one name make one agent. `taken` (nothing changed) when it is another principal's, unless
-        `owner_may_be_any`. An existing agent keeps its owner and the case of its name.
+        Atomic: callers racing with one name make one agent. `taken` (nothing changed) when it is another principal's,
+        unless `owner_may_be_any`. An existing agent keeps its owner and the case of its name.
         """
         ...
 
     async def register_free(self, names: Sequence[str], agent: NewAgent) -> AgentRecord | None:
-        """Make the agent under the first of `names` that nobody has; None when all are taken. Atomic like `register`."""
+        """Make the agent under the first of `names` that nobody has; None when all are taken.
+
+        Atomic like `register`.
+        """
         ...
 
     async def update(self, agent_id: AgentId, changes: AgentChanges) -> AgentRecord:
@@ -143,8 +149,8 @@ class Agents(Protocol):
         """Which of these names agents have, retired ones included, lower-cased."""
         ...
 
-    async def counts(self, agent_id: AgentId) -> AgentCounts:
-        """Of the agent's mail."""
+    async def counts(self, agent_id: AgentId, with_hidden: bool) -> AgentCounts:
+        """Of the agent's mail; what it got as bcc only `with_hidden`, for its own eyes."""
         ...
 
     async def touch(self, seen: Mapping[AgentId, datetime]) -> None:
@@ -369,7 +375,7 @@ async def whois(app: App, caller: Caller, request: Whois) -> AgentDetails:
     """Show one agent: profile, mail counts, and the last things it did."""
     async with app.store.read() as db:
         actor = await the_agent(db, caller, request.project_slug, request.agent_name)
-        counts = await db.agents.counts(actor.agent.id)
+        counts = await db.agents.counts(actor.agent.id, may_act_as(caller, actor.agent))
         events = await db.events.of_agent(actor.agent.id, RECENT_EVENTS)
     return AgentDetails(
         agent=agent_result(actor.agent),

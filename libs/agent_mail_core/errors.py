@@ -11,8 +11,8 @@
     ├── Limited          too often
     └── Unavailable      try again; nothing is known to have been stored
 
-A class fixes `code`, which never changes meaning and is never reused, and inherits `kind`, which the transports map to a
-status. Facts go into `data`; `data["suggestion"]` says what to call next. The docstring is the default message.
+A class fixes `code`, which never changes meaning and is never reused, and inherits `kind`, which the transports map to
+a status. Facts go into `data`; `data["suggestion"]` says what to call next. The docstring is the default message.
 """
 
 import inspect

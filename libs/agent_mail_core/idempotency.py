@@ -41,8 +41,8 @@ class Idempotency(Protocol):
     async def take(self, scope: IdempotencyScope, fingerprint: bytes) -> StoredAnswer | None:
         """Take the key for this transaction, or say what is stored under it.
 
-        None: the key was free (or older than KEPT_FOR) and is now held; call `keep` before the transaction ends. A racing
-        transaction with the key waits here until the first one ends.
+        None: the key was free (or older than KEPT_FOR) and is now held; call `keep` before the transaction ends. A
+        racing transaction with the key waits here until the first one ends.
         """
         ...
 

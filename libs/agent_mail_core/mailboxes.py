@@ -1,21 +1,21 @@
 """Mailboxes: what an agent received, in the order in which it became visible (SPEC §3.2, DESIGN 4).
 
-Each delivery has the next position of its recipient's mailbox, taken under the mailbox's lock, so whoever reads on after a
-position never misses a message that committed late. Reading a list never consumes; mark_read and acknowledge_message do.
+Each delivery has the next position of its recipient's mailbox, taken under the mailbox's lock, so whoever reads on
+after a position never misses a message that committed late. Reading a list never consumes; mark_read and
+acknowledge_message do.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal, Protocol
 
 from pydantic import Field, field_validator
 
 from agent_mail_core.agents import Actor, acting_agent
-from agent_mail_core.cursors import inbox_cursor, list_cursor, list_scope, open_inbox_cursor, open_list_cursor
+from agent_mail_core.cursors import inbox_cursor, open_inbox_cursor
 from agent_mail_core.errors import MessageNotFound, NotARecipient
 from agent_mail_core.events import NewEvent
 from agent_mail_core.fields import (
@@ -34,14 +34,8 @@ from agent_mail_core.fields import (
     Timestamp,
 )
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
-from agent_mail_core.ports import App, Caller, Transaction, inbox_topic
-from agent_mail_core.projects import the_project
+from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.threads import the_thread
-
-LOOK_AGAIN_SECONDS = 2.0
-"""A waiting call looks by itself this often, for wake-ups that got lost."""
-
-MAX_WAIT_SECONDS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +86,8 @@ class ReadMark:
     acknowledged_at: datetime | None
     is_newly_read: bool
     is_newly_acknowledged: bool
+    is_bcc: bool
+    """Then no event tells of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +125,8 @@ class Mailboxes(Protocol):
     async def mark_read(self, agent_id: AgentId, message_ids: Sequence[MessageId], acknowledge: bool) -> list[ReadMark]:
         """Mark those that the agent received as read, and acknowledged if so asked; the first time stays.
 
-        Messages that it did not receive are left out. Takes the mailbox's lock before the deliveries'; keeps `unread` exact.
+        Messages that it did not receive are left out. Takes the mailbox's lock before the deliveries'; keeps `unread`
+        exact.
         """
         ...
 
@@ -145,8 +142,8 @@ class Mailboxes(Protocol):
     ) -> list[PendingAck]:
         """Unacknowledged deliveries of messages that ask for it, by message id, then agent id, above `after`.
 
-        `owed_by` selects by recipient, `owed_to` by sender, neither the whole project. Without `with_bcc` no bcc is shown.
-        Retired recipients owe nothing.
+        `owed_by` selects by recipient, `owed_to` by sender, neither the whole project. Without `with_bcc` no bcc is
+        shown. Retired recipients owe nothing.
         """
         ...
 
@@ -230,21 +227,21 @@ async def check_inbox(app: App, caller: Caller, request: CheckInbox) -> Inbox:
             return Inbox(
                 messages=[inbox_message(item) for item in found.items],
                 unread_count=found.unread,
-                cursor=inbox_cursor(identity, agent_id, _covered(found, request.limit)),
+                cursor=inbox_cursor(identity, agent_id, covered(found, request.limit)),
             )
         below = open_inbox_cursor(identity, agent_id, request.before) if request.before is not None else None
         found = await db.mailboxes.newest(agent_id, below, wanted, request.include_bodies, request.limit + 1)
     items = found.items[: request.limit]
-    covered = found.position if below is None else below - 1
+    highest = found.position if below is None else below - 1
     return Inbox(
         messages=[inbox_message(item) for item in items],
         unread_count=found.unread,
-        cursor=inbox_cursor(identity, agent_id, covered),
+        cursor=inbox_cursor(identity, agent_id, highest),
         older_cursor=(inbox_cursor(identity, agent_id, items[-1].position) if len(found.items) > len(items) else None),
     )
 
 
-def _covered(found: InboxSlice, limit: int) -> int:
+def covered(found: InboxSlice, limit: int) -> int:
     """The highest position that a page read forward has covered: all of the mailbox unless the page is full."""
     return found.items[-1].position if len(found.items) == limit else found.position
 
@@ -259,62 +256,6 @@ async def _filter(db: Transaction, actor: Actor, request: CheckInbox) -> InboxFi
         thread_id=thread_id,
         since=request.since,
     )
-
-
-# --- wait_for_messages ------------------------------------------------------------------------------------------------
-
-
-class WaitForMessages(Request):
-    project_slug: ProjectRef
-    agent_name: AgentName
-    cursor: Cursor | None = Field(
-        None, description="From an earlier answer; without one the oldest unread come at once"
-    )
-    timeout_seconds: float = Field(25, ge=0, le=MAX_WAIT_SECONDS, strict=False)
-    include_bodies: bool = False
-    min_priority: Priority | None = None
-
-
-class WaitedMessages(Result):
-    messages: list[InboxMessage]
-    unread_count: int
-    cursor: str
-    timed_out: bool
-
-
-WAIT_PAGE = 20
-
-
-async def wait_for_messages(app: App, caller: Caller, request: WaitForMessages) -> WaitedMessages:
-    """Wait until mail arrives for your agent, then return it; empty with timed_out after timeout_seconds. Better than polling."""
-    identity = app.store.identity
-    deadline = asyncio.get_running_loop().time() + request.timeout_seconds
-    async with app.store.read() as db:
-        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
-    agent_id = actor.agent.id
-    min_priority = PriorityRank[request.min_priority] if request.min_priority else None
-    position = open_inbox_cursor(identity, agent_id, request.cursor) if request.cursor is not None else None
-    async with app.waiters.place(caller.team_id), app.wakeups.subscribe(inbox_topic(agent_id)) as news:
-        while True:
-            async with app.store.read() as db:
-                if position is None:
-                    wanted = InboxFilter(unread_only=True, min_priority=min_priority)
-                    found = await db.mailboxes.after(agent_id, 0, wanted, request.include_bodies, WAIT_PAGE)
-                else:
-                    wanted = InboxFilter(min_priority=min_priority)
-                    found = await db.mailboxes.after(agent_id, position, wanted, request.include_bodies, WAIT_PAGE)
-            remaining = deadline - asyncio.get_running_loop().time()
-            if found.items or remaining <= 0 or app.is_draining():
-                return WaitedMessages(
-                    messages=[inbox_message(item) for item in found.items],
-                    unread_count=found.unread,
-                    cursor=inbox_cursor(identity, agent_id, _covered(found, WAIT_PAGE)),
-                    timed_out=not found.items,
-                )
-            # What a filter left out is covered: the next look begins behind it.
-            position = found.position
-            await news.wait(min(remaining, LOOK_AGAIN_SECONDS))
-            app.presence.saw(agent_id)
 
 
 # --- mark_read, acknowledge_message -----------------------------------------------------------------------------------
@@ -352,7 +293,7 @@ async def mark_read(app: App, caller: Caller, request: MarkRead) -> MarkedRead:
             *(
                 NewEvent("message.read", caller.team_id, actor.project.id, actor.agent.id, mark.message_id)
                 for mark in marks.values()
-                if mark.is_newly_read
+                if mark.is_newly_read and not mark.is_bcc
             )
         )
     return MarkedRead(
@@ -397,94 +338,12 @@ async def acknowledge_message(app: App, caller: Caller, request: AcknowledgeMess
             raise await _why_not(db, caller, actor, message_id)
         mark = marks[0]
         kinds: list[Literal["message.read", "message.acknowledged"]] = []
-        if mark.is_newly_read:
+        if mark.is_newly_read and not mark.is_bcc:
             kinds.append("message.read")
-        if mark.is_newly_acknowledged:
+        if mark.is_newly_acknowledged and not mark.is_bcc:
             kinds.append("message.acknowledged")
         await db.events.add(
             *(NewEvent(kind, caller.team_id, actor.project.id, actor.agent.id, message_id) for kind in kinds)
         )
     assert mark.acknowledged_at is not None
     return Acknowledged(message_id=message_id, read_at=mark.read_at, acknowledged_at=mark.acknowledged_at)
-
-
-# --- list_pending_acks ------------------------------------------------------------------------------------------------
-
-
-class ListPendingAcks(Request):
-    project_slug: ProjectRef
-    agent_name: AgentName | None = Field(None, description="Your agent; left out: the whole project")
-    direction: Literal["owed_by_me", "owed_to_me"] = "owed_by_me"
-    older_than_seconds: int | None = Field(None, ge=0, le=10 * 365 * 86400)
-    limit: PageSize = 20
-    cursor: Cursor | None = None
-
-    @field_validator("direction")
-    @classmethod
-    def _somebody_is_owed(cls, direction: str, info: object) -> str:
-        if direction == "owed_to_me" and getattr(info, "data", {}).get("agent_name") is None:
-            raise ValueError("owed_to_me needs agent_name")
-        return direction
-
-
-class PendingAcknowledgement(Result):
-    message_id: int
-    thread_id: str
-    sender_name: str
-    subject: str
-    priority: PriorityWord
-    created_at: datetime
-    agent_name: str
-    """Who owes it."""
-    kind: RecipientKind
-    read_at: datetime | None = None
-
-
-class PendingAckPage(Result):
-    pending: list[PendingAcknowledgement]
-    next_cursor: str | None = None
-
-
-async def list_pending_acks(app: App, caller: Caller, request: ListPendingAcks) -> PendingAckPage:
-    """List acknowledgements still owed, oldest first: by your agent, to it (owed_to_me), or in the whole project."""
-    older = request.older_than_seconds
-    async with app.store.read() as db:
-        if request.agent_name is None:
-            project, agent_id = await the_project(db, caller, request.project_slug), None
-        else:
-            actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
-            project, agent_id = actor.project, actor.agent.id
-        scope = list_scope("list_pending_acks", caller.team_id, project.id, agent_id, request.direction, older)
-        last = open_list_cursor(app.store.identity, scope, request.cursor, int, int)
-        owed_by_me = request.direction == "owed_by_me"
-        rows = await db.mailboxes.pending_acks(
-            project.id,
-            owed_by=agent_id if owed_by_me else None,
-            owed_to=None if owed_by_me else agent_id,
-            sent_before=app.clock.now() - timedelta(seconds=older) if older is not None else None,
-            after=(MessageId(last[0]), AgentId(last[1])) if last else None,
-            with_bcc=agent_id is not None,
-            limit=request.limit + 1,
-        )
-    page = rows[: request.limit]
-    return PendingAckPage(
-        pending=[
-            PendingAcknowledgement(
-                message_id=row.message_id,
-                thread_id=row.thread_key,
-                sender_name=row.sender_name,
-                subject=row.subject,
-                priority=row.priority,
-                created_at=row.created_at,
-                agent_name=row.agent_name,
-                kind=row.kind,
-                read_at=row.read_at,
-            )
-            for row in page
-        ],
-        next_cursor=(
-            list_cursor(app.store.identity, scope, [page[-1].message_id, page[-1].agent_id])
-            if len(rows) > len(page)
-            else None
-        ),
-    )

@@ -1,4 +1,7 @@
-"""Searching messages: the operation. What a query means is in search_query, what a message's words are in search_text."""
+"""Searching messages: the operation.
+
+What a query means is in search_query, what a message's words are in search_text.
+"""
 
 from __future__ import annotations
 

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_mail_core.agents import Agents
+    from agent_mail_core.delivery import Delivered, Outgoing
     from agent_mail_core.events import Events
     from agent_mail_core.health import MetricsSnapshot
     from agent_mail_core.idempotency import Idempotency
     from agent_mail_core.mailboxes import Mailboxes
     from agent_mail_core.message_search import MessageSearch
-    from agent_mail_core.messages import Delivered, Messages, Outgoing
+    from agent_mail_core.messages import Messages
     from agent_mail_core.projects import Projects
     from agent_mail_core.sessions import Sessions
     from agent_mail_core.settings import Settings
@@ -74,8 +75,8 @@ class Transaction(Protocol):
 class StoreIdentity:
     """Facts that a database carries for its whole life.
 
-    `epoch` changes when it is restored or promoted, so that inbox cursors from before expire. `cursor_key` is the secret
-    that all workers sign cursors with.
+    `epoch` changes when it is restored or promoted, so that inbox cursors from before expire. `cursor_key` is the
+    secret that all workers sign cursors with.
     """
 
     epoch: str
@@ -103,22 +104,25 @@ class Store(Protocol):
         """One atomic, durable transaction: leaving the block commits, an exception rolls back.
 
         No answer, not even the block's own exception, leaves before the commit that it rests on is durable. Nesting
-        raises RuntimeError. A lost race raises `TransactionConflict`: nothing was stored, run the use case again. Once the
-        block has begun, cancellation does not undo it.
+        raises RuntimeError. A lost race raises `TransactionConflict`: nothing was stored, run the use case again.
+        Once the block has begun, cancellation does not undo it.
         """
         ...
 
     async def deliver(self, send: Outgoing) -> Delivered:
-        """Decide one send with `messages.decide` and store it, in a transaction that other sends may share.
+        """Decide one send with `delivery.decide` and store it, in a transaction that other sends may share.
 
-        Atomic and durable like `write`. Message, deliveries, positions, counters, thread, text index, idempotency record,
-        event and outbox row are committed together. Positions of one mailbox become visible in order. Raises what
-        `messages.decide` raises, having stored nothing.
+        Atomic and durable like `write`. Message, deliveries, positions, counters, thread, text index, idempotency
+        record, event and outbox row are committed together. Positions of one mailbox become visible in order. Raises
+        what `delivery.decide` raises, having stored nothing.
         """
         ...
 
     async def check(self) -> None:
-        """Return when the database answers and its schema serves this version; else `DatabaseUnavailable` or `SchemaTooOld`."""
+        """Return when the database answers and its schema serves this version.
+
+        Else `DatabaseUnavailable` or `SchemaTooOld`.
+        """
         ...
 
     async def close(self) -> None:
@@ -127,7 +131,10 @@ class Store(Protocol):
 
 
 class Wakeups(Protocol):
-    """Tells waiting calls, on whichever worker, that a topic has news. May lose any of it: waiters look again by themselves."""
+    """Tells waiting calls, on whichever worker, that a topic has news.
+
+    May lose any of it: waiters look again by themselves.
+    """
 
     def subscribe(self, topic: str) -> AbstractAsyncContextManager[Wakeup]:
         """Listen to a topic: what is published after the block was entered wakes it."""
@@ -147,7 +154,10 @@ class Wakeup(Protocol):
 
 
 class Presence(Protocol):
-    """Remembers when agents were last active; writes it in batches, outside request transactions, at most every 30 s each."""
+    """Remembers when agents were last active.
+
+    Writes it in batches, outside request transactions, at most every 30 s each.
+    """
 
     def saw(self, agent_id: AgentId) -> None:
         """The agent made a call, or still waits or streams."""

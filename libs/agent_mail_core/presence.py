@@ -1,4 +1,7 @@
-"""When agents were last active: noted in memory by every call, written in batches outside request transactions (SPEC §2)."""
+"""When agents were last active: noted in memory by every call.
+
+Written in batches outside request transactions (SPEC §2).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ class PresenceLog(Presence):
         self._seen[agent_id] = self._clock.now()
 
     async def flush(self, store: Store, everything: bool = False) -> int:
-        """Write what is due, each agent at most every 30 s unless `everything`; how many. What cannot be written stays."""
+        """Write what is due, each agent at most every 30 s unless `everything`; how many.
+
+        What cannot be written stays.
+        """
         now = self._clock.now()
         self._written = {agent: at for agent, at in self._written.items() if now - at < WRITTEN_EVERY}
         due = {agent: at for agent, at in self._seen.items() if everything or agent not in self._written}

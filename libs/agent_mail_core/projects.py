@@ -53,9 +53,9 @@ class Projects(Protocol):
     ) -> tuple[ProjectRecord, bool]:
         """The team's project of that key and whether this call made it, under the first of `slugs` that is free.
 
-        Atomic: of callers racing with one key, one makes it and all get the same. When none is free: SlugTaken. An existing
-        project keeps its slug (an explicit one that another project holds is still SlugTaken) and takes a description that
-        is not None.
+        Atomic: of callers racing with one key, one makes it and all get the same. When none is free: SlugTaken. An
+        existing project keeps its slug (an explicit one that another project holds is still SlugTaken) and takes a
+        description that is not None.
         """
         ...
 
@@ -66,7 +66,10 @@ class Projects(Protocol):
     async def page(
         self, team_id: TeamId, query: str | None, after_slug: str | None, limit: int
     ) -> list[tuple[ProjectRecord, ProjectCounts]]:
-        """In order of slug, those after `after_slug`; `query` is a piece of slug or key, ignoring ASCII case, no wildcards."""
+        """In order of slug, those after `after_slug`.
+
+        `query` is a piece of slug or key, ignoring ASCII case, no wildcards.
+        """
         ...
 
     async def counts(self, project_id: ProjectId) -> ProjectCounts:

@@ -1,7 +1,7 @@
 """MCP sessions of the handshake revisions: small records that any worker can read (SPEC §4).
 
-A session belongs to a principal, ends after its time to live without use, and may vanish with the service that keeps it:
-clients then initialize again, and no mail is lost, because none lives here.
+A session belongs to a principal, ends after its time to live without use, and may vanish with the service that keeps
+it: clients then initialize again, and no mail is lost, because none lives here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ class Sessions(Protocol):
     async def create(
         self, team_id: TeamId, principal: Principal, protocol_version: str, client_params: dict[str, Any]
     ) -> Session:
-        """A new session under an id that cannot be guessed. Past MAX_SESSIONS_A_PRINCIPAL the principal's oldest ends."""
+        """A new session under an id that cannot be guessed.
+
+        Past MAX_SESSIONS_A_PRINCIPAL the principal's oldest ends.
+        """
         ...
 
     async def get(self, session_id: str) -> Session | None:

@@ -1,7 +1,7 @@
 """Settings: one frozen object, read once from the environment, a .env file and a TOML file (SPEC §9).
 
-`load` takes plain mappings, so nothing here touches the process; main modules read the world and pass it in. `docs/settings.md`
-is generated from the fields below.
+`load` takes plain mappings, so nothing here touches the process; main modules read the world and pass it in.
+`docs/settings.md` is generated from the fields below.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
@@ -86,8 +85,9 @@ def load(
 ) -> tuple[Settings, list[str]]:
     """Settings and warnings, from (strongest first) the environment, a .env file, and a configuration file.
 
-    An unknown key in the file or a value that is malformed raises SettingsError naming it; a name in the environment that is
-    nearly one of ours is a warning. `read_secret(path)` gives the text of a `NAME_FILE` file. An empty value counts as unset.
+    An unknown key in the file or a value that is malformed raises SettingsError naming it; a name in the environment
+    that is nearly one of ours is a warning. `read_secret(path)` gives the text of a `NAME_FILE` file. An empty value
+    counts as unset.
     """
     known = names()
     problems: list[str] = []
@@ -111,6 +111,8 @@ def load(
                 values[field] = read_secret(path).strip()
             except OSError as error:
                 problems.append(f"{name}_FILE: cannot read {path}: {error.strerror}")
+            except UnicodeDecodeError:
+                problems.append(f"{name}_FILE: {path} is not UTF-8")
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -144,8 +146,8 @@ def check_together(settings: Settings) -> None:
             f"AUTH_MODE: none is refused on {settings.host}, which is not a loopback address; set AUTH_MODE=bearer and"
             " HTTP_BEARER_TOKEN, or ALLOW_INSECURE=true if something else guards the port"
         )
-    scheme = urlsplit(settings.database_url.get_secret_value()).scheme
-    if scheme not in ("", "sqlite", "postgresql", "postgres"):
+    scheme, colon, _ = settings.database_url.get_secret_value().partition("://")
+    if colon and scheme not in ("sqlite", "postgresql", "postgres"):
         raise SettingsError("DATABASE_URL: must be sqlite:///…, a path, or postgresql://…")
 
 

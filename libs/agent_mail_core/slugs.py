@@ -18,8 +18,8 @@ def slugify(text: str) -> str:
 def project_slug(human_key: str, with_suffix: bool = False) -> str:
     """The slug of a project's key, at most 100 characters.
 
-    A key with a `/` gives its last component and a hash of the whole key; another gives itself, and the hash too when that
-    would be empty or reserved, or when `with_suffix` says that it is taken.
+    A key with a `/` gives its last component and a hash of the whole key; another gives itself, and the hash too when
+    that would be empty or reserved, or when `with_suffix` says that it is taken.
     """
     is_path = "/" in human_key
     stem = slugify(human_key.rsplit("/", 1)[-1] if is_path else human_key)

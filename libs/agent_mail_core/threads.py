@@ -57,7 +57,10 @@ class Threads(Protocol):
     async def page(
         self, project_id: ProjectId, wanted: ThreadFilter, before: tuple[datetime, ThreadId] | None, limit: int
     ) -> list[ThreadRecord]:
-        """By last message, newest first, then by id, below `before`. `query` is a piece of key or subject, ignoring ASCII case."""
+        """By last message, newest first, then by id, below `before`.
+
+        `query` is a piece of key or subject, ignoring ASCII case.
+        """
         ...
 
     async def participants(self, thread_ids: list[ThreadId]) -> dict[ThreadId, list[str]]:

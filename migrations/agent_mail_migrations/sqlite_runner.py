@@ -33,9 +33,9 @@ def _apply(path: Path, pending_for: Sequence[Migration], code_version: str) -> l
     except (OSError, apsw.Error) as error:
         raise DatabaseUnavailable(f"The database file {path.name!r} cannot be made or opened: {error}.") from error
     try:
+        connection.set_busy_timeout(round(LOCK_TIMEOUT * 1000))
         connection.execute("PRAGMA synchronous = FULL")
         _use_wal(connection)
-        connection.set_busy_timeout(round(LOCK_TIMEOUT * 1000))
         connection.execute("BEGIN IMMEDIATE")
         names = _apply_pending(connection, pending_for, code_version)
         connection.execute("COMMIT")
@@ -47,7 +47,7 @@ def _apply(path: Path, pending_for: Sequence[Migration], code_version: str) -> l
 
 
 def _use_wal(connection: apsw.Connection) -> None:
-    """Turn on write-ahead logging, which stays on. That needs the file alone and does not wait, so it is repeated."""
+    """Turn on write-ahead logging, which stays on. It needs the file to itself, and may fail at once: try again."""
     deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
@@ -73,7 +73,7 @@ def _apply_pending(connection: apsw.Connection, known: Sequence[Migration], code
         _check_still_serves(connection, newest, code_version)
     pending = [migration for migration in known if migration.number not in done]
     for migration in pending:
-        connection.execute(migration.sql)
+        connection.execute(migration.sql).fetchall()  # a statement that gives rows would else stop there
         connection.execute(
             "INSERT INTO schema_migrations (number, name, applied_at) VALUES (?, ?, ?)",
             (migration.number, migration.name, time.time_ns() // 1000),

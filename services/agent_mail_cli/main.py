@@ -24,7 +24,8 @@ BAD_SETTINGS = 2
 
 cli = typer.Typer(
     name="agent-mail",
-    help="Mail for coding agents. Exit status: 0 done, 1 a fault of ours, 2 wrong settings or arguments, 10 a service is away.",
+    help="Mail for coding agents. Exit status: 0 done, 1 a fault of ours, 2 wrong settings or arguments,"
+    " 10 a service is away.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

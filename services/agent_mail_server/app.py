@@ -147,6 +147,8 @@ class AgentMailServer:
         """Refuse what must not be started; or answer a browser that only asks whether it may call."""
         if self._metrics.at_work > self._max_in_flight:
             raise Overloaded
+        if len(http.headers) != len(http.scope["headers"]):
+            self._guard.check_once(http.scope["headers"])
         self._guard.check(http.headers)
         return self._guard.preflight(http.scope["method"], http.headers)
 

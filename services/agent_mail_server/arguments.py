@@ -64,10 +64,12 @@ def read_object(operation: Operation, arguments: Any) -> Request:
 
 
 def read_query(operation: Operation, query: bytes, path_values: Mapping[str, str]) -> Request:
-    """Arguments given as texts, in a query string and in the path; a list is repeated. Raises Invalid, MalformedRequest."""
+    """Arguments given as texts, in query string and path; a list is repeated. Raises Invalid, MalformedRequest."""
     try:
-        pairs = parse_qsl(
-            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS
+        pairs = (
+            parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
+            if query
+            else []
         )
     except UnicodeDecodeError:
         raise MalformedRequest("The query string is not percent-encoded UTF-8.") from None

@@ -18,8 +18,8 @@ LOCAL, STATIC, METRICS, NOBODY = Principal("local"), Principal("static"), Princi
 class Callers:
     """Makes callers from the Authorization header.
 
-    With AUTH_MODE=none everybody is the principal `local`; with bearer the holder of HTTP_BEARER_TOKEN is `static`. Both
-    administrate: there is nobody else.
+    With AUTH_MODE=none everybody is the principal `local`; with bearer the holder of HTTP_BEARER_TOKEN is `static`.
+    Both administrate: there is nobody else.
     """
 
     def __init__(self, settings: Settings) -> None:

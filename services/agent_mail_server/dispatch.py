@@ -1,4 +1,7 @@
-"""Performing an operation for a caller: role, deadline, retries of lost races, and the counters. Both transports end here."""
+"""Performing an operation for a caller: role, deadline, retries of lost races, and the counters.
+
+Both transports end here.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from agent_mail_server.operations import Operation
 TRIES = 4
 """A lost race is run again three times (DESIGN 5)."""
 
+_writes: set[asyncio.Future[Result]] = set()
+
 
 async def perform(app: App, metrics: ServerMetrics, caller: Caller, operation: Operation, request: Request) -> Result:
     """Run the use case, or raise why not.
@@ -27,7 +32,10 @@ async def perform(app: App, metrics: ServerMetrics, caller: Caller, operation: O
         if operation.is_waiting:
             return await operation.use_case(app, caller, request)
         if operation.is_write:
-            return await asyncio.shield(asyncio.ensure_future(_retried(app, caller, operation, request)))
+            write = asyncio.ensure_future(_retried(app, caller, operation, request))
+            _writes.add(write)  # the event loop holds tasks weakly, and a cancelled caller lets go of this one
+            write.add_done_callback(_writes.discard)
+            return await asyncio.shield(write)
         try:
             async with asyncio.timeout(app.settings.request_timeout_seconds):
                 return await _retried(app, caller, operation, request)

@@ -14,6 +14,8 @@ from urllib.parse import urlencode
 
 from agent_mail_server.operations import BY_NAME, Operation
 
+WIDTH = 84
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -42,8 +44,17 @@ class Example:
         if with_token and not BY_NAME[self.operation].is_public:
             lines.append('-H "Authorization: Bearer $HTTP_BEARER_TOKEN"')
         if body is not None:
-            lines += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}"]
+            lines += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(_readable(body))}"]
         return " \\\n  ".join(lines)
+
+
+def _readable(body: dict[str, Any]) -> str:
+    """JSON on one line, or one argument a line when that is too long to read."""
+    line = json.dumps(body, ensure_ascii=False)
+    if len(line) <= WIDTH:
+        return line
+    arguments = [f"    {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in body.items()]
+    return "{\n" + ",\n".join(arguments) + "\n  }"
 
 
 _SHOP = {"project_slug": "shop"}

@@ -26,7 +26,7 @@ class ClientGone(Exception):
 
 @dataclass(slots=True)
 class HttpRequest:
-    """A request. Of a header that is sent twice the last value counts."""
+    """A request. Headers that decide something come once (`security.Guard`); of others the last value counts."""
 
     scope: Scope
     receive: Receive
@@ -100,7 +100,7 @@ def internal_error_answer(request_id: str) -> Answer:
 
 
 def dumped(value: Any) -> bytes:
-    """JSON. Lone surrogates, which a header or path may have brought, are replaced: an error is answered whatever it names."""
+    """JSON. Lone surrogates, which a path may have brought, are replaced: an error is answered whatever it names."""
     try:
         return orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
     except TypeError:

@@ -1,9 +1,9 @@
 """The server process: opens the database, listens, and ends well on SIGTERM and Ctrl-C.
 
-Granian runs embedded in this process, on this event loop. With one worker a process of its own would buy nothing, and it
-costs: a killed parent leaves its worker holding port and database, a signal has to be handed down, SIGTERM with a stream open
-never ends, and settings would travel by environment or pickle. Measured, the embedded server is as fast (16 µs of CPU for a
-constant answer; 17 µs in a worker process). Several workers (a later stage) are several of these processes.
+Granian runs embedded in this process, on this event loop. With one worker a process of its own would buy nothing, and
+it costs: a killed parent leaves its worker holding port and database, a signal has to be handed down, SIGTERM with a
+stream open never ends, and settings would travel by environment or pickle. Measured, the embedded server is as fast
+(16 µs of CPU for a constant answer; 17 µs in a worker process). Several workers will be several of these processes.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def serve(settings: Settings, warnings: list[str]) -> int:
     try:
         return uvloop.run(_serve(settings))
     except CannotListen as error:
-        log.error(str(error))
+        log.error("cannot start", reason=str(error))
         return STATUS_AND_EXIT["unavailable"][1]
     except AgentMailError as error:
-        log.error(error.message, code=error.code, **error.data)
+        log.error("cannot start", reason=error.message, code=error.code, **error.data)
         return STATUS_AND_EXIT[error.kind][1]
 
 

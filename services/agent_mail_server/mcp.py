@@ -93,6 +93,8 @@ class McpEndpoint:
         self._tools = Tools(app, metrics, operations)
         self._sdk = SdkServer(server or build_server(self._tools, app.version))
         self._envelope = ToolEnvelope(self._sdk.server.server_info)
+        self._lists_change = server is not None
+        self._lists: dict[tuple[str, Toolset], bytes] = {}
         self._running = RunningCalls()
         self._held = HeldStreams(pace)
 
@@ -266,9 +268,32 @@ class McpEndpoint:
             stops_when_gone=is_modern,
             progress_token=progress_token_from_params(message.params),
         )
-        context = request_context(post.asked, exchange)
-        work = self._sdk.reply(connection, context, message.method, message.params, is_modern)
+        if message.method == "tools/list" and not self._lists_change and not set(message.params or ()) - {"_meta"}:
+            work = self._listed(post, connection, exchange, is_modern)
+        else:
+            context = request_context(post.asked, exchange)
+            work = self._sdk.reply(connection, context, message.method, message.params, is_modern)
         await self._answered(exchange, work, session)
+
+    async def _listed(self, post: Post, connection: Connection, exchange: Exchange, is_modern: bool) -> Reply:
+        """The list of tools: the SDK makes it once for each revision, in a millisecond; it never changes."""
+        key = (connection.protocol_version, post.asked.toolset)
+        params = post.message.params
+        try:
+            validate_client_request("tools/list", connection.protocol_version, params)
+        except ValidationError:
+            kept = None
+        else:
+            kept = self._lists.get(key)
+        if kept is not None:
+            return Reply(200, b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (orjson.dumps(post.message.id), kept))
+        reply = await self._sdk.reply(
+            connection, request_context(post.asked, exchange), "tools/list", params, is_modern
+        )
+        result = orjson.loads(reply.body).get("result")
+        if result is not None:
+            self._lists[key] = orjson.dumps(result)
+        return reply
 
     async def _answered(self, exchange: Exchange, work: Coroutine[Any, Any, Reply], session: Session | None) -> None:
         """Answer; meanwhile the client of a session can cancel the call."""

@@ -42,8 +42,8 @@ INSTRUCTIONS = (
     "Mail between coding agents of a project. Start: ensure_project (human_key: the repository's absolute path), then "
     "register_agent once; keep the name it answers. Then check_inbox, or wait_for_messages instead of polling, each "
     "time with the cursor of the last answer. Write with send_message; answer with reply_message, which keeps the "
-    "thread. acknowledge_message what asks for it. Reading marks nothing; mark_read does. After an error, read code, message "
-    "and data: they say what to call next. Repeat a write that failed with the same idempotency_key."
+    "thread. acknowledge_message what asks for it. Reading marks nothing; mark_read does. After an error, read code, "
+    "message and data: they say what to call next. Repeat a write that failed with the same idempotency_key."
 )
 
 

@@ -1,7 +1,7 @@
 """What this server counts: HTTP answers, operations by outcome, how long they take, and who waits.
 
-Counting happens on the event loop alone, in plain integers: an operation costs about a microsecond, where a labelled Prometheus
-histogram with its locks costs several. The Prometheus text is made from them when somebody asks.
+Counting happens on the event loop alone, in plain integers: an operation costs about a microsecond, where a labelled
+Prometheus histogram with its locks costs several. The Prometheus text is made from them when somebody asks.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class ServerMetrics(Metrics):
         return self.in_flight - self.streams - self.waiting
 
     def snapshot(self) -> MetricsSnapshot:
-        """The figures as the metrics operation answers them. Errors are answers that the server is to blame for (5xx)."""
+        """The figures as the metrics operation answers them. Errors are the server's fault: 5xx."""
         return MetricsSnapshot(
             requests=sum(self._statuses.values()),
             errors=sum(count for status, count in self._statuses.items() if status >= 500),

@@ -161,7 +161,7 @@ def _error_schema() -> dict[str, Any]:
                     "message": {"type": "string", "description": "One sentence on what is wrong and what to do."},
                     "data": {
                         "type": "object",
-                        "description": "Facts; `suggestion` says what to call next, `errors` points into the arguments.",
+                        "description": "Facts; `suggestion` says what to call next, `errors` points at arguments.",
                     },
                     "request_id": {"type": "string", "description": "Also in X-Request-Id and in the server's log."},
                 },

@@ -23,19 +23,16 @@ from agent_mail_core.agents import (
 )
 from agent_mail_core.fields import Request, Result
 from agent_mail_core.health import health, metrics, ready
-from agent_mail_core.mailboxes import (
-    acknowledge_message,
-    check_inbox,
-    list_pending_acks,
-    mark_read,
-    wait_for_messages,
-)
+from agent_mail_core.mailboxes import acknowledge_message, check_inbox, mark_read
 from agent_mail_core.message_search import search_messages
-from agent_mail_core.messages import get_message, list_outbox, reply_message, send_message
+from agent_mail_core.messages import get_message, list_outbox
+from agent_mail_core.pending_acks import list_pending_acks
 from agent_mail_core.ports import Role
 from agent_mail_core.project_details import get_project
 from agent_mail_core.projects import ensure_project, list_projects
+from agent_mail_core.sending import reply_message, send_message
 from agent_mail_core.threads import get_thread, list_threads
+from agent_mail_core.waiting import wait_for_messages
 
 UseCase = Callable[[Any, Any, Any], Awaitable[Result]]
 READ, WRITE = Role.reader, Role.writer
@@ -62,7 +59,7 @@ class Operation:
     @cached_property
     def name(self) -> str:
         """The use case's name: the tool's, and the operation's everywhere."""
-        return str(self.use_case.__name__)  # type: ignore[attr-defined]
+        return str(self.use_case.__name__)
 
     @cached_property
     def title(self) -> str:

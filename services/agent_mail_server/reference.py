@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_mail_core.errors import AgentMailError
+from agent_mail_core.ids import LARGEST_ID
 from agent_mail_server.errors import STATUS_AND_EXIT
 from agent_mail_server.operations import OPERATIONS, Operation
 from agent_mail_server.schemas import request_schema
@@ -104,7 +105,12 @@ def limits_of(schema: dict[str, Any]) -> str:
         ("minItems", "maxItems", " items"),
     ):
         least, most = schema.get(low), schema.get(high)
-        if least is not None and most is not None:
+        above = schema.get("exclusiveMinimum") if low == "minimum" else None
+        if above is not None:
+            texts.append(f"more than {_number(above)}")
+        if least is not None and least == most:
+            texts.append(f"{_number(least)}{unit}")
+        elif least is not None and most is not None:
             texts.append(f"{_number(least)} to {_number(most)}{unit}")
         elif most is not None:
             texts.append(f"at most {_number(most)}{unit}")
@@ -113,12 +119,12 @@ def limits_of(schema: dict[str, Any]) -> str:
     if "pattern" in schema:
         texts.append(schema["pattern"])
     if schema.get("type") == "array":
-        texts += [text for text in (limits_of(schema.get("items", {})),) if text]
+        texts += [f"{text} each" for text in (limits_of(schema.get("items", {})),) if text]
     return "; ".join(texts)
 
 
 def _number(value: float) -> str:
-    return f"{value:,.10g}" if abs(value) < 2**53 - 1 else "2⁵³−1"
+    return f"{value:,.10g}" if abs(value) < LARGEST_ID else "2⁵³ − 1"
 
 
 def _default(schema: dict[str, Any]) -> str | None:
@@ -129,7 +135,7 @@ def _default(schema: dict[str, Any]) -> str | None:
 
 
 def error_rows() -> list[ErrorRow]:
-    """Every error code once, by status, then by code. Of classes that share a code the first in the tree explains it."""
+    """Every error code once, by status, then by code. Of classes that share one the first in the tree explains it."""
     rows: dict[str, ErrorRow] = {}
     for error in _tree(AgentMailError):
         status, exit_code = STATUS_AND_EXIT[error.kind]

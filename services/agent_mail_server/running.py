@@ -37,7 +37,7 @@ class RunningServer:
     drainage: Drainage
 
     async def drain(self, patience: float) -> None:
-        """Say not ready, end waits and streams, and return when no request is in flight, or after `patience` seconds."""
+        """Say not ready, end waits and streams; return when no request is in flight, or after `patience` seconds."""
         self.drainage.has_begun = True
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):

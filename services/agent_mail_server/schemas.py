@@ -40,7 +40,7 @@ class CompactJsonSchema(GenerateJsonSchema):
 
 
 class ToolJsonSchema(CompactJsonSchema):
-    """Without the bounds of texts, lists and ids: a call that breaks one is told so, and each costs tokens in the list."""
+    """Without the bounds of texts, lists and ids: a call that breaks one is told so; each costs tokens in a list."""
 
     def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
         return {"type": "string"}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from agent_mail_core.errors import ForbiddenOrigin, UnknownHost
+from agent_mail_core.errors import ForbiddenOrigin, MalformedRequest, UnknownHost
 from agent_mail_core.settings import Settings
 from agent_mail_server.http_request import Answer, Headers
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+DECIDING = (b"host", b"origin", b"authorization", b"content-type", b"content-length", b"idempotency-key")
 REMEMBERED = 256
 """How many accepted Host values are kept, so that each is judged once."""
 
@@ -57,6 +58,13 @@ class Guard:
         self._hosts = frozenset(name.lower() for name in settings.allowed_hosts or (*LOOPBACK_NAMES, *own))
         self._origins = frozenset(origin.lower().rstrip("/").encode() for origin in settings.allowed_origins)
         self._accepted: set[bytes] = set()
+
+    def check_once(self, headers: Headers) -> None:
+        """Raise MalformedRequest when a header that decides something comes twice: a proxy might read the other one."""
+        names = [name for name, _ in headers]
+        for name in DECIDING:
+            if names.count(name) > 1:
+                raise MalformedRequest(f"The header {name.decode()} is sent more than once.")
 
     def check(self, headers: dict[bytes, bytes]) -> None:
         """Raise UnknownHost or ForbiddenOrigin. A request without Origin is no browser's cross-site request."""

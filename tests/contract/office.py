@@ -25,38 +25,22 @@ from agent_mail_core.agents import (
     update_agent,
     whois,
 )
+from agent_mail_core.delivery import SentMessage
 from agent_mail_core.ids import Principal, TeamId
 from agent_mail_core.mailboxes import (
     Acknowledged,
     AcknowledgeMessage,
     CheckInbox,
     Inbox,
-    ListPendingAcks,
     MarkedRead,
     MarkRead,
-    PendingAckPage,
-    WaitedMessages,
-    WaitForMessages,
     acknowledge_message,
     check_inbox,
-    list_pending_acks,
     mark_read,
-    wait_for_messages,
 )
 from agent_mail_core.message_search import SearchMessages, SearchPage, search_messages
-from agent_mail_core.messages import (
-    GetMessage,
-    ListOutbox,
-    MessageDetails,
-    MessagePage,
-    ReplyMessage,
-    SendMessage,
-    SentMessage,
-    get_message,
-    list_outbox,
-    reply_message,
-    send_message,
-)
+from agent_mail_core.messages import GetMessage, ListOutbox, MessageDetails, MessagePage, get_message, list_outbox
+from agent_mail_core.pending_acks import ListPendingAcks, PendingAckPage, list_pending_acks
 from agent_mail_core.ports import App, Caller, Role
 from agent_mail_core.project_details import GetProject, ProjectDetails, get_project
 from agent_mail_core.projects import (
@@ -67,7 +51,9 @@ from agent_mail_core.projects import (
     ensure_project,
     list_projects,
 )
+from agent_mail_core.sending import ReplyMessage, SendMessage, reply_message, send_message
 from agent_mail_core.threads import GetThread, ListThreads, ThreadMessages, ThreadPage, get_thread, list_threads
+from agent_mail_core.waiting import WaitedMessages, WaitForMessages, wait_for_messages
 
 T = TypeVar("T")
 TEAM = TeamId(1)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent_mail_core.agents import AgentRecord, NewAgent
+from agent_mail_core.delivery import Outgoing
 from agent_mail_core.ids import Principal, TeamId
-from agent_mail_core.messages import Outgoing
 from agent_mail_core.ports import Store
 from agent_mail_core.projects import ProjectRecord
 from agent_mail_core.search_text import index_text

@@ -1,8 +1,12 @@
-"""A SQLite store with a project and agents in it, and sends to put through it, for the tests of what only SQLite has."""
+"""A SQLite store with a project, its agents and sends to put through it, for the tests of what only SQLite has."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -10,9 +14,9 @@ from pydantic import SecretStr
 
 from agent_mail_core.agents import NewAgent
 from agent_mail_core.clock import SystemClock, from_microseconds
+from agent_mail_core.delivery import Outgoing
 from agent_mail_core.ids import AgentId, Principal, ProjectId, TeamId
 from agent_mail_core.mailboxes import InboxFilter
-from agent_mail_core.messages import Outgoing
 from agent_mail_core.ports import Clock, Store
 from agent_mail_core.search_text import index_text
 from agent_mail_core.settings import Settings
@@ -84,6 +88,14 @@ def outgoing(sender: str, to: tuple[str, ...], subject: str = "Hello", **more: A
     return Outgoing(**fields)
 
 
+async def project_id(store: Store) -> ProjectId:
+    """The project's id."""
+    async with store.read() as db:
+        project = await db.projects.find(TEAM, PROJECT)
+    assert project is not None
+    return project.id
+
+
 async def inbox(store: Store, agent_id: AgentId) -> list[str]:
     """Subjects, oldest first, after checking that positions and the unread count are without a gap."""
     async with store.read() as db:
@@ -110,3 +122,21 @@ def sound(url: str) -> None:
         assert connection.execute(sent).fetchall() == messages
     finally:
         connection.close()
+
+
+@contextmanager
+def child(source: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process with this one's import path, killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, *arguments],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()

@@ -18,7 +18,7 @@ from agent_mail_core.ids import AgentId, Principal
 from agent_mail_core.ports import App, Role, Store
 from agent_mail_core.presence import PresenceLog
 from tests.contract.databases import Database
-from tests.contract.office import TEAM, Office, pages
+from tests.contract.office import TEAM, Office, pages, subjects
 
 
 async def record(office: Office, name: str) -> AgentRecord:
@@ -77,12 +77,8 @@ async def test_a_retired_name_is_revived_by_its_owner_alone(office: Office) -> N
         await office.of("somebody").register("Ann")
     revived = await office.register("Ann")
     assert (revived.created, revived.agent.retired_at) == (False, None)
-    assert subjects_of_inbox(await office.inbox("Ann")) == ["Hello"]
+    assert subjects((await office.inbox("Ann")).messages) == ["Hello"]
     await office.send("Bob", ["Ann"], subject="Welcome back")
-
-
-def subjects_of_inbox(inbox: object) -> list[str]:
-    return [message.subject for message in getattr(inbox, "messages")]  # noqa: B009
 
 
 async def test_one_name_in_two_projects_is_two_agents(office: Office) -> None:

@@ -1,7 +1,8 @@
 """An agent belongs to its principal, and a team sees nothing of another (SPEC 3.3 rule 6, SPEC 6)."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import pytest
 
@@ -15,15 +16,15 @@ from tests.contract.office import Office
 Call: TypeAlias = Callable[[Office, "Names"], Awaitable[Result]]
 
 
+@dataclass(frozen=True)
 class Names:
-    """What a call speaks of: a message that `agent` got, and its thread."""
+    """What a call speaks of: a message that `agent` got from `other`, and its thread."""
 
-    def __init__(self, agent: str, other: str, message_id: int, thread_id: str, human_key: str) -> None:
-        self.agent = agent
-        self.other = other
-        self.message_id = message_id
-        self.thread_id = thread_id
-        self.human_key = human_key
+    agent: str
+    other: str
+    message_id: int
+    thread_id: str
+    human_key: str
 
 
 ACTING: dict[str, Call] = {
@@ -49,13 +50,7 @@ LOOKING: dict[str, Call] = {
     "list_threads": lambda office, names: office.threads(agent_name=names.agent),
     "get_thread": lambda office, names: office.thread(names.thread_id),
 }
-WITHOUT_A_PROJECT: dict[str, Call] = {
-    "health": lambda office, names: office.project(),
-    "ready": lambda office, names: office.project(),
-    "metrics": lambda office, names: office.project(),
-    "list_projects": lambda office, names: office.projects(),
-    "ensure_project": lambda office, names: office.ensure(names.human_key),
-}
+WITHOUT_A_PROJECT = ["health", "ready", "metrics", "list_projects", "ensure_project"]
 
 
 def test_every_operation_is_in_these_tables() -> None:
@@ -94,13 +89,12 @@ async def test_everybody_of_the_team_may_look_at_the_project(office: Office, ope
 # --- teams ------------------------------------------------------------------------------------------------------------
 
 
-async def outcome(call: Call, office: Office, names: Names) -> tuple[str, dict[str, Any]]:
-    """What a call answers, with what it spoke of replaced by words, so that two outcomes can be compared."""
+async def outcome(call: Call, office: Office, names: Names) -> tuple[str, str]:
+    """How a call ends and what it says, what it spoke of replaced by words, so that two outcomes can be compared."""
     try:
-        answer: tuple[str, str] = ("answer", (await call(office, names)).model_dump_json())
+        ending, text = "answer", (await call(office, names)).model_dump_json()
     except AgentMailError as error:
-        answer = (error.code, f"{error.message} {sorted(error.data.items())}")
-    text = answer[1]
+        ending, text = error.code, f"{error.message} {sorted(error.data.items())}"
     for value, word in (
         (office.slug, "<project>"),
         (names.thread_id, "<thread>"),
@@ -109,7 +103,7 @@ async def outcome(call: Call, office: Office, names: Names) -> tuple[str, dict[s
         (names.other, "<other>"),
     ):
         text = text.replace(value, word)
-    return answer[0], {"text": text}
+    return ending, text
 
 
 @pytest.fixture

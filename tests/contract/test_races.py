@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from agent_mail_core.delivery import SentMessage
 from agent_mail_core.errors import (
     AgentMailError,
     AgentNameTaken,
@@ -18,7 +19,6 @@ from agent_mail_core.errors import (
     SlugTaken,
     TransactionConflict,
 )
-from agent_mail_core.messages import SentMessage
 from agent_mail_core.ports import App
 from tests.contract.databases import Database
 from tests.contract.office import Office, caller, subjects

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from agent_mail_core.delivery import SentMessage
 from agent_mail_core.errors import (
     AgentNotFound,
     AgentNotYours,
@@ -14,7 +15,6 @@ from agent_mail_core.errors import (
     RecipientsRefused,
     RecipientsUnknown,
 )
-from agent_mail_core.messages import SentMessage
 from tests.contract.databases import Database
 from tests.contract.office import Office
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from agent_mail_cluster.memory.waiters import MemoryWaiters
 from agent_mail_cluster.memory.wakeups import MemoryWakeup, MemoryWakeups
-from agent_mail_core import mailboxes
+from agent_mail_core import waiting
+from agent_mail_core.delivery import SentMessage
 from agent_mail_core.errors import AgentNotFound, AgentNotYours, TooManyWaiters
-from agent_mail_core.mailboxes import WaitedMessages
-from agent_mail_core.messages import SentMessage
+from agent_mail_core.waiting import WaitedMessages
 from tests.contract.office import Office, subjects
 
 
@@ -165,7 +165,7 @@ async def test_many_waits_for_one_inbox_all_end(office: Office) -> None:
 
 
 async def test_a_lost_wake_up_is_made_good_by_looking_again(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailboxes, "LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(waiting, "LOOK_AGAIN_SECONDS", 0.02)
     deaf = Listening(is_deaf=True)
     office = office.at(replace(office.app, wakeups=deaf))
     call = asyncio.create_task(office.wait("Bob", timeout_seconds=50))

@@ -27,13 +27,15 @@ def curl_commands() -> list[list[str]]:
 
 
 def replay(client: httpx.Client, words: list[str]) -> httpx.Response:
-    """What `curl -s URL [--json BODY]` does; any other option fails here."""
+    """What `curl -sw '\\n' URL [--json BODY]` does; any other option fails here."""
     arguments = iter(words[1:])
     url, body = "", None
     for word in arguments:
         if word == "--json":
             body = next(arguments)
-        elif word != "-s":
+        elif word == "-sw":
+            assert next(arguments) == r"\n"
+        else:
             assert word.startswith(ADDRESS), word
             url = word.removeprefix(ADDRESS)
     if body is None:

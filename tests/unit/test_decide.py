@@ -11,6 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_mail_core.agents import AgentRecord
+from agent_mail_core.delivery import (
+    SUBJECT_LENGTH,
+    Draft,
+    Outgoing,
+    Parent,
+    SendFacts,
+    SentMessage,
+    Skipped,
+    decide,
+    idempotency_scope,
+    new_thread_key,
+)
 from agent_mail_core.errors import (
     AgentMailError,
     AgentNotFound,
@@ -29,19 +41,7 @@ from agent_mail_core.errors import (
 from agent_mail_core.fields import RECIPIENT_KINDS, THREAD_KEY, RecipientKind
 from agent_mail_core.idempotency import StoredAnswer
 from agent_mail_core.ids import AgentId, MessageId, Principal, ProjectId, TeamId, ThreadId
-from agent_mail_core.messages import (
-    SUBJECT_LENGTH,
-    Draft,
-    Outgoing,
-    Parent,
-    Recipient,
-    SendFacts,
-    SentMessage,
-    Skipped,
-    decide,
-    idempotency_scope,
-    new_thread_key,
-)
+from agent_mail_core.messages import Recipient
 from agent_mail_core.projects import ProjectRecord
 from agent_mail_core.search_text import index_text
 

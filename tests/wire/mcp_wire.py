@@ -1,11 +1,11 @@
 """The MCP endpoint without the rest of the server, and clients for it: one in the process, one over a socket.
 
-The in-process client is an ASGI server of three lines: it sees every event of an answer, and can leave in the middle of one.
+The in-process client is a tiny ASGI server: it sees every event of an answer, and can leave in the middle of one.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -308,9 +308,7 @@ class Client:
             "clientInfo": {"name": "test", "version": "1"},
             **changes,
         }
-        answer = await self.post(
-            {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
-        ).complete()
+        answer = await self.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}).complete()
         self.session_id = answer.headers.get("mcp-session-id")
         self.version = version
         return answer
@@ -324,6 +322,13 @@ class Client:
         return self
 
 
+async def until(is_so: Callable[[], object]) -> None:
+    """Return when something is so that nobody tells of."""
+    async with asyncio.timeout(5):
+        while not is_so():  # noqa: ASYNC110 - there is nothing to wait on
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[str]:
     """The application on a socket of this process; its URL."""
@@ -331,9 +336,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     try:
-        async with asyncio.timeout(5):
-            while not server.started:
-                await asyncio.sleep(0.01)
+        await until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}/mcp"
     finally:

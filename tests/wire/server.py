@@ -1,6 +1,8 @@
 """A whole server in this process, without a listener: what REST and page tests talk to."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +19,7 @@ URL = "http://127.0.0.1:8765"
 @asynccontextmanager
 async def served(database_url: str, **settings: Any) -> AsyncIterator[RunningServer]:
     """A server on a migrated database."""
-    chosen = Settings(database_url=database_url, **settings)
+    chosen = Settings.model_validate({"database_url": database_url, **settings})
     store = await open_store(chosen, SystemClock(), single_server=False)
     try:
         async with running_server(chosen, store) as server:
@@ -32,6 +34,14 @@ async def client_of(server: RunningServer, **headers: str) -> AsyncIterator[http
     transport = httpx.ASGITransport(server.asgi)
     async with httpx.AsyncClient(transport=transport, base_url=URL, headers=headers) as client:
         yield client
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return when it holds; fail after five seconds."""
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 async def furnish(client: httpx.AsyncClient, *agents: str) -> None:

@@ -1,15 +1,18 @@
 """The page /docs: its examples are performed, and it loads nothing that is not ours."""
 
+import json
 import re
+import shlex
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from agent_mail_core.settings import Settings
 from agent_mail_server.docs_page import docs_html
-from agent_mail_server.examples import EXAMPLES
+from agent_mail_server.examples import EXAMPLES, Example
 from agent_mail_server.operations import BY_NAME, OPERATIONS
 from agent_mail_server.reference import error_rows
 from tests.wire.server import client_of, served
@@ -56,6 +59,17 @@ async def test_every_example_works_in_order(client: httpx.AsyncClient) -> None:
             assert response.json()["timed_out"] is False
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.operation)
+def test_the_shell_command_is_the_example(example: Example) -> None:
+    words = shlex.split(example.curl("http://host", with_token=True))
+    method, path, body = example.request()
+    assert words[:3] == ["curl", "-sS", f"http://host{path}"]
+    assert ("-d" in words) == (method == "POST")
+    if body is not None:
+        assert json.loads(words[words.index("-d") + 1]) == body
+    assert ("Authorization: Bearer $HTTP_BEARER_TOKEN" in words) != BY_NAME[example.operation].is_public
+
+
 async def test_it_shows_every_operation_argument_and_error(client: httpx.AsyncClient) -> None:
     response = await client.get("/docs")
     assert response.headers["content-type"] == "text/html; charset=utf-8"
@@ -90,8 +104,8 @@ def test_an_address_is_quoted_for_html_and_shell() -> None:
 
 
 def test_examples_name_the_token_when_one_is_needed() -> None:
-    locked = Settings(auth_mode="bearer", http_bearer_token="a-token-of-some-length", host="0.0.0.0", port=9000)
+    locked = Settings(auth_mode="bearer", http_bearer_token=SecretStr("a-token-of-some-length"), host="::", port=9000)
     html = docs_html("1", locked)
     assert "Bearer $HTTP_BEARER_TOKEN" in html
     assert "a-token-of-some-length" not in html
-    assert "http://127.0.0.1:9000/api/project/ensure" in html
+    assert "http://[::1]:9000/api/project/ensure" in html

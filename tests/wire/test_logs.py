@@ -24,7 +24,8 @@ def lines() -> Iterator[io.BytesIO]:
     before = list(root.handlers), root.level
     stream = io.BytesIO()
     yield stream
-    root.handlers[:], _ = before[0], root.setLevel(before[1])
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
     structlog.reset_defaults()
 
 

@@ -11,7 +11,8 @@ from mcp.shared.exceptions import MCPError
 
 from agent_mail_server.mcp_streams import Pace
 from agent_mail_server.operations import OPERATIONS
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, bench_of, make_app, make_endpoint, serving, with_caller
+from tests.wire.mcp_wire import HANDSHAKES, MODERN, bench_of, make_app, make_endpoint, serving, until, with_caller
+from tests.wire.server import served
 
 MODES: list[Literal["auto", "legacy"]] = ["auto", "legacy"]
 REVISION = {"auto": MODERN, "legacy": HANDSHAKES[-1]}
@@ -30,6 +31,7 @@ async def test_it_lists_and_calls(mode: Literal["auto", "legacy"]) -> None:
         McpClient(streamable_http_client(url, http_client=web), mode=mode) as client,
     ):
         assert client.session.protocol_version == REVISION[mode]
+        assert client.server_info is not None
         assert client.server_info.name == "agent-mail"
         assert "register_agent" in (client.instructions or "")
         tools = (await client.list_tools()).tools
@@ -52,8 +54,8 @@ async def test_it_waits_with_progress(mode: Literal["auto", "legacy"]) -> None:
     endpoint = make_endpoint(app, pace=Pace(stream_after=0.01, tick=0.01))
     told: list[float] = []
 
-    async def progress(value: float, total: float | None, message: str | None) -> None:
-        told.append(value)
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append(progress)
         if len(told) == 3:
             bench_of(app).go_on.set()
 
@@ -62,7 +64,7 @@ async def test_it_waits_with_progress(mode: Literal["auto", "legacy"]) -> None:
         http() as web,
         McpClient(streamable_http_client(url, http_client=web), mode=mode) as client,
     ):
-        result = await client.call_tool("wait_long", {}, progress_callback=progress)
+        result = await client.call_tool("wait_long", {}, progress_callback=on_progress)
         assert result.structured_content["text"] == "wait"
         assert len(told) >= 3
         await endpoint.close()
@@ -90,9 +92,7 @@ async def test_giving_up_stops_all_but_writes(mode: Literal["auto", "legacy"], n
             await asyncio.sleep(0.05)
             assert bench.ended == []
             bench.go_on.set()
-        async with asyncio.timeout(5):
-            while not bench.ended:
-                await asyncio.sleep(0.01)
+        await until(lambda: bench.ended)
         assert bench.ended == [f"{kind} {'done' if kind == 'write' else 'cancelled'}"]
         assert not (await client.call_tool("health", {})).is_error
         await endpoint.close()
@@ -104,9 +104,50 @@ async def test_a_stream_is_held_for_a_client_with_a_session() -> None:
         async with McpClient(streamable_http_client(url, http_client=web), mode="legacy") as client:
             await client.call_tool("health", {})
             held: Any = endpoint._held
-            async with asyncio.timeout(5):
-                while not len(held):
-                    await asyncio.sleep(0.01)
-        async with asyncio.timeout(5):
-            while len(held):
-                await asyncio.sleep(0.01)
+            await until(lambda: len(held) == 1)
+        await until(lambda: len(held) == 0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_two_agents_exchange_mail(mode: Literal["auto", "legacy"], fresh_sqlite: str) -> None:
+    async with (
+        served(fresh_sqlite) as server,
+        serving(server.asgi) as url,
+        http() as web,
+        McpClient(streamable_http_client(url, http_client=web), mode=mode) as client,
+    ):
+        assert [tool.name for tool in (await client.list_tools()).tools] == [row.name for row in OPERATIONS]
+
+        async def call(tool: str, /, **arguments: Any) -> Any:
+            result = await client.call_tool(tool, arguments)  # checks it against the output schema
+            assert not result.is_error, result.content
+            return result.structured_content
+
+        await call("ensure_project", human_key="/work/shop", slug="shop")
+        for agent in ("Ann", "Bob"):
+            await call("register_agent", project_slug="shop", program="pytest", model="none", name=agent)
+        bob = {"project_slug": "shop", "agent_name": "Bob"}
+        nothing = await call("check_inbox", **bob)
+        waiting = asyncio.create_task(call("wait_for_messages", **bob, cursor=nothing["cursor"], timeout_seconds=20))
+        await until(lambda: server.metrics.waiting == 1)
+        sent = await call(
+            "send_message",
+            project_slug="shop",
+            sender_name="Ann",
+            recipient_names=["Bob"],
+            subject="Hello",
+            body_md="*Hi*",
+            ack_required=True,
+        )
+        arrived = await waiting
+        assert [message["message_id"] for message in arrived["messages"]] == [sent["message_id"]]
+        await call(
+            "reply_message", project_slug="shop", sender_name="Bob", message_id=sent["message_id"], body_md="Yes"
+        )
+        thread = await call("get_thread", project_slug="shop", thread_id=sent["thread_id"])
+        assert [message["sender_name"] for message in thread["messages"]] == ["Ann", "Bob"]
+        await call("acknowledge_message", **bob, message_id=sent["message_id"])
+        assert await call("search_messages", query="hello", project_slug="shop")
+        refused = await client.call_tool("check_inbox", {**bob, "agent_name": "Bobb"})
+        assert refused.is_error
+        await server.drain(5)

@@ -143,7 +143,7 @@ async def test_discover_says_what_there_is(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "value"),
+    "header, value",
     [
         ("mcp-protocol-version", "2099-01-01"),
         ("mcp-method", "tools/list"),
@@ -254,7 +254,7 @@ BAD_BODIES: list[tuple[bytes, int, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "status", "code"), BAD_BODIES)
+@pytest.mark.parametrize("body, status, code", BAD_BODIES)
 @pytest.mark.parametrize("version", [HANDSHAKES[-1], MODERN])
 async def test_bad_bodies(client: Client, version: str, body: bytes, status: int, code: int) -> None:
     await client.speak(version)
@@ -308,7 +308,7 @@ async def test_a_client_that_leaves_before_the_end_of_its_body_is_not_answered(c
 
 
 @pytest.mark.parametrize(
-    ("content_type", "status"),
+    "content_type, status",
     [
         ("application/json", 200),
         ("application/json; charset=utf-8", 200),
@@ -330,7 +330,7 @@ async def test_a_body_must_say_that_it_is_json(client: Client, content_type: str
 
 
 @pytest.mark.parametrize(
-    ("accept", "status"),
+    "accept, status",
     [
         ("application/json, text/event-stream", 200),
         ("application/json", 200),

@@ -11,7 +11,7 @@ from agent_mail_core.ids import Principal
 from agent_mail_core.ports import App
 from agent_mail_server.mcp import McpEndpoint
 from agent_mail_server.mcp_streams import MAX_STREAMS_A_PRINCIPAL, Pace
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, Answer, Bench, Client, bench_of, make_app, make_endpoint
+from tests.wire.mcp_wire import HANDSHAKES, MODERN, Answer, Bench, Client, bench_of, make_app, make_endpoint, until
 
 REVISIONS = (HANDSHAKES[-1], MODERN)
 QUICK = Pace(stream_after=0.01, tick=0.01)
@@ -90,8 +90,7 @@ async def test_progress_is_told_to_who_asks(version: str) -> None:
     here = await place(version)
     answer = here.client.tool("wait_long", token="token-1")
     await answer.begun()
-    while len(answer.messages) < 3:
-        await asyncio.sleep(0.005)
+    await until(lambda: len(answer.messages) >= 3)
     here.bench.go_on.set()
     await answer.complete()
     *progress, result = answer.messages
@@ -348,7 +347,7 @@ async def test_a_stream_whose_connection_breaks_is_given_up() -> None:
     async def broken(event: object) -> None:
         raise RuntimeError("closed")
 
-    held.send = broken  # type: ignore[method-assign,assignment]
+    held.send = broken  # type: ignore[method-assign]
     here.client.open("GET", headers=[])
     await here.endpoint.close()
     await held.complete()

@@ -163,7 +163,7 @@ async def test_another_toolset_is_refused() -> None:
     assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
 
 
-@pytest.mark.parametrize(("query", "limit"), [("", 10_000), ("toolset=core", 2_500)])
+@pytest.mark.parametrize("query, limit", [("", 10_000), ("toolset=core", 2_500)])
 async def test_the_lists_keep_their_budgets(query: str, limit: int) -> None:
     """A token of such text is about four characters; 3.5 is on the safe side."""
     client = await Client(make_endpoint(make_app(), OPERATIONS)).speak(MODERN)
@@ -175,13 +175,24 @@ async def test_the_lists_keep_their_budgets(query: str, limit: int) -> None:
 
 
 @pytest.mark.parametrize("version", REVISIONS)
+async def test_a_kept_list_is_the_one_that_the_sdk_makes(version: str) -> None:
+    client = await Client(make_endpoint(make_app())).speak(version)
+    for query in ("", "toolset=core"):
+        first = await client.call("tools/list", query=query)
+        again = await client.post(client.message("tools/list", message_id="two"), query=query).complete()
+        assert again.json == {**first.json, "id": "two"}
+    wrong = await client.call("tools/list", {"_meta": {"progressToken": 1.5}})
+    assert wrong.json["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize("version", REVISIONS)
 async def test_a_cursor_of_no_list_is_refused(version: str) -> None:
     client = await Client(make_endpoint(make_app())).speak(version)
     answer = await client.call("tools/list", {"cursor": "2"})
     assert answer.json["error"]["code"] == -32602
 
 
-@pytest.mark.parametrize(("alias", "name"), TOOL_ALIASES.items())
+@pytest.mark.parametrize("alias, name", TOOL_ALIASES.items())
 async def test_an_alias_is_callable_but_not_listed(alias: str, name: str) -> None:
     client = await Client(make_endpoint(make_app())).speak(MODERN)
     tools = (await client.call("tools/list")).json["result"]["tools"]

@@ -11,7 +11,7 @@ import pytest
 from agent_mail_core.errors import AgentMailError, DatabaseUnavailable
 from agent_mail_server.operations import BY_NAME, OPERATIONS
 from agent_mail_server.running import RunningServer
-from tests.wire.server import client_of, error_of, furnish, post, served
+from tests.wire.server import client_of, error_of, furnish, post, served, until
 
 LAKE = {"project_slug": "shop", "agent_name": "BlueLake"}
 HILL = {"project_slug": "shop", "agent_name": "GreenHill"}
@@ -53,11 +53,10 @@ def test_every_operation_has_a_route_and_no_route_has_two() -> None:
     assert all(operation.routes for operation in OPERATIONS)
 
 
-async def test_a_waiting_call_is_answered_when_mail_arrives(client: httpx.AsyncClient) -> None:
+async def test_a_waiting_call_is_answered_when_mail_arrives(server: RunningServer, client: httpx.AsyncClient) -> None:
     await furnish(client, "BlueLake", "GreenHill")
     waiting = asyncio.create_task(client.get("/api/inbox/wait", params={**HILL, "timeout_seconds": 20}))
-    while (await client.get("/api/metrics")).json()["waiting_calls"] == 0:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.metrics.waiting == 1)
     await post(client, "message/send", **MAIL, recipient_names=["GreenHill"])
     answer = (await asyncio.wait_for(waiting, 5)).json()
     assert answer["timed_out"] is False
@@ -70,9 +69,9 @@ async def test_a_waiting_call_ends_when_its_client_leaves(server: RunningServer,
     messages = [{"type": "http.disconnect"}]
 
     async def receive() -> Any:
-        while not messages:
-            await asyncio.sleep(3600)
-        await asyncio.sleep(0.05)
+        if not messages:
+            await asyncio.Event().wait()
+        await until(lambda: server.metrics.waiting == 1)
         return messages.pop()
 
     async def send(message: Any) -> None:
@@ -89,8 +88,7 @@ async def test_draining_ends_waits_and_says_not_ready(server: RunningServer, cli
     await furnish(client, "BlueLake")
     assert (await client.get("/ready")).json()["status"] == "ready"
     waiting = asyncio.create_task(client.get("/api/inbox/wait", params={**LAKE, "timeout_seconds": 40}))
-    while server.metrics.waiting == 0:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.metrics.waiting == 1)
     await asyncio.wait_for(server.drain(5), 2)
     answer = await waiting
     assert answer.json()["timed_out"] is True
@@ -216,7 +214,7 @@ GOLDEN: list[tuple[str, str, Any, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status", "code"), GOLDEN)
+@pytest.mark.parametrize("method, path, body, status, code", GOLDEN)
 async def test_a_refused_request_says_why(
     client: httpx.AsyncClient, method: str, path: str, body: Any, status: int, code: str
 ) -> None:
@@ -318,15 +316,11 @@ async def test_too_many_at_once_are_turned_away_before_any_work(fresh_sqlite: st
 async def test_waiting_calls_take_no_place_of_those_at_work(fresh_sqlite: str) -> None:
     async with served(fresh_sqlite, max_in_flight=1) as server, client_of(server) as client:
         await furnish(client, "BlueLake")
-        waits = [
-            asyncio.create_task(client.get("/api/inbox/wait", params={**LAKE, "timeout_seconds": 30})) for _ in range(1)
-        ]
-        for number in range(1, 6):
-            while server.metrics.waiting < number:
-                await asyncio.sleep(0.01)
+        waits: list[asyncio.Task[httpx.Response]] = []
+        for number in range(6):
+            await until(lambda: server.metrics.waiting == number)  # noqa: B023 - awaited in the same turn
             waits.append(asyncio.create_task(client.get("/api/inbox/wait", params={**LAKE, "timeout_seconds": 30})))
-        while server.metrics.waiting < 6:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.metrics.waiting == 6)
         assert (await client.get("/api/inbox", params=LAKE)).status_code == 200
         await server.drain(5)
         assert [answer.status_code for answer in await asyncio.gather(*waits)] == [200] * 6

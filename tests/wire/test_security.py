@@ -29,8 +29,11 @@ async def locked_server(fresh_sqlite: str) -> AsyncIterator[RunningServer]:
 
 def every_route(server: RunningServer) -> list[tuple[str, str]]:
     """Method and path of all that the server answers, the MCP endpoint included."""
-    routes = [(method, path.replace("{", "").replace("}", "")) for path, methods in server.asgi.routes.paths()
-              for method in methods]
+    routes = [
+        (method, path.replace("{", "").replace("}", ""))
+        for path, methods in server.asgi.routes.paths()
+        for method in methods
+    ]
     return [*routes, ("POST", "/mcp"), ("GET", "/mcp"), ("DELETE", "/mcp"), ("POST", "/mcp/")]
 
 
@@ -57,7 +60,17 @@ def test_only_health_and_ready_are_public_operations() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer ", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Bearer {SCRAPER}"],
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        f"Basic {TOKEN}",
+        TOKEN,
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer {SCRAPER}",
+    ],
 )
 async def test_a_wrong_credential_is_refused(locked_server: RunningServer, header: str) -> None:
     async with client_of(locked_server) as client:
@@ -98,8 +111,19 @@ async def test_loopback_names_are_ours(open_server: RunningServer, host: str) ->
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "evil.example:8765", "", "localhost:x", "localhost@evil",
-     "::1", "0.0.0.0", "localhost:8765:1", "\xe9"],
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.nip.io",
+        "evil.example:8765",
+        "",
+        "localhost:x",
+        "localhost@evil",
+        "::1",
+        "10.0.0.1",
+        "localhost:8765:1",
+        "\xe9",
+    ],
 )
 async def test_other_names_are_not(open_server: RunningServer, host: str) -> None:
     async with client_of(open_server) as client:
@@ -113,18 +137,42 @@ async def test_other_names_are_not(open_server: RunningServer, host: str) -> Non
 
 
 async def test_named_hosts_take_the_place_of_loopback(fresh_sqlite: str) -> None:
-    async with served(fresh_sqlite, allowed_hosts=("mail.example", "other.example:8080")) as server:
-        async with client_of(server) as client:
-            for host, status in {
-                "mail.example": 200, "Mail.Example:443": 200, "other.example:8080": 200, "other.example": 421,
-                "other.example:81": 421, "localhost": 421,
-            }.items():
-                assert (await client.get("/api/project/list", headers={"Host": host})).status_code == status, host
+    hosts = ("mail.example", "other.example:8080")
+    async with served(fresh_sqlite, allowed_hosts=hosts) as server, client_of(server) as client:
+        for host, status in {
+            "mail.example": 200,
+            "Mail.Example:443": 200,
+            "other.example:8080": 200,
+            "other.example": 421,
+            "other.example:81": 421,
+            "localhost": 421,
+        }.items():
+            assert (await client.get("/api/project/list", headers={"Host": host})).status_code == status, host
+
+
+@pytest.mark.parametrize("name", ["host", "authorization", "origin", "idempotency-key", "content-type"])
+async def test_a_header_that_decides_something_comes_once(open_server: RunningServer, name: str) -> None:
+    async with client_of(open_server) as client:
+        for path in ("/api/project/ensure", "/mcp"):
+            headers = [("host", "localhost"), (name, "localhost"), (name, "localhost")]
+            response = await client.post(path, headers=headers)
+            assert (response.status_code, error_of(response)["code"]) == (400, "malformed_request")
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "", "http://localhost:3000", "https://127.0.0.1", "file://", "http://[::1",
-               "chrome-extension://abc", "http://127.0.0.1:8765.evil.example", "\xe9"]
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "",
+        "http://localhost:3000",
+        "https://127.0.0.1",
+        "file://",
+        "http://[::1",
+        "chrome-extension://abc",
+        "http://127.0.0.1:8765.evil.example",
+        "\xe9",
+    ],
 )
 async def test_pages_of_other_origins_may_not_call(open_server: RunningServer, origin: str) -> None:
     async with client_of(open_server) as client:
@@ -204,4 +252,3 @@ async def test_what_is_no_http_is_turned_away(open_server: RunningServer) -> Non
 
     await open_server.asgi({"type": "websocket", "path": "/mcp", "headers": []}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1000}]
-

@@ -6,6 +6,7 @@ from datetime import datetime
 from agent_mail_core.agents import AgentChanges, AgentCounts, AgentRecord, Agents, NewAgent, Registered
 from agent_mail_core.ids import AgentId, ProjectId, TeamId
 from agent_mail_core.projects import ProjectRecord
+from agent_mail_store.postgres.projects import key_digest
 from agent_mail_store.postgres.statements import Statements
 
 AGENT_FIELDS = 11
@@ -28,14 +29,14 @@ class PostgresAgents(Agents):
                 SELECT *, 0 AS choice FROM projects WHERE team_id = $1 AND slug = $2
                 UNION ALL
                 SELECT *, 1 FROM projects
-                WHERE team_id = $1 AND human_key = $2
-                  AND key_digest(human_key) = key_digest($2)
+                WHERE team_id = $1 AND key_digest(human_key) = $3
                 ORDER BY choice LIMIT 1
             ) p
-            LEFT JOIN agents a ON a.project_id = p.id AND a.name_key = lower($3 COLLATE "C")
+            LEFT JOIN agents a ON a.project_id = p.id AND a.name_key = lower($4 COLLATE "C")
             """,
             team_id,
             project_ref,
+            key_digest(project_ref),
             name,
         )
         if row is None:
@@ -208,14 +209,16 @@ class PostgresAgents(Agents):
         )
         return {row["name_key"] for row in rows}
 
-    async def counts(self, agent_id: AgentId) -> AgentCounts:
+    async def counts(self, agent_id: AgentId, with_hidden: bool) -> AgentCounts:
         row = await self._db.the_row(
             """
-            SELECT coalesce((SELECT unread FROM mailboxes WHERE agent_id = $1), 0) AS unread,
-                   (SELECT count(*) FROM deliveries WHERE agent_id = $1) AS received,
+            SELECT (SELECT count(*) FROM deliveries
+                    WHERE agent_id = $1 AND read_at IS NULL AND ($2 OR kind <> 2)) AS unread,
+                   (SELECT count(*) FROM deliveries WHERE agent_id = $1 AND ($2 OR kind <> 2)) AS received,
                    (SELECT count(*) FROM messages WHERE sender_id = $1) AS sent
             """,
             agent_id,
+            with_hidden,
         )
         return AgentCounts(row["unread"], row["received"], row["sent"])
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from contextvars import Context
 from functools import partial
 
+from agent_mail_core.delivery import Delivered, Outgoing
 from agent_mail_core.errors import AgentMailError, DatabaseUnavailable, Overloaded, TransactionConflict
 from agent_mail_core.ids import TeamId
-from agent_mail_core.messages import Delivered, Outgoing
 from agent_mail_store.postgres.connections import Connections
 from agent_mail_store.postgres.delivery import Outcome, Parcel, deliver_together
 from agent_mail_store.postgres.message_search import stored_body

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
+from agent_mail_core.delivery import Delivered, Draft, Outgoing, SendFacts, SentMessage, decide, idempotency_scope
 from agent_mail_core.errors import AgentMailError, TransactionConflict
 from agent_mail_core.events import ARCHIVE_TOPIC
 from agent_mail_core.fields import RECIPIENT_KINDS
 from agent_mail_core.idempotency import IdempotencyScope, StoredAnswer
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, TeamId, ThreadId
-from agent_mail_core.messages import Delivered, Draft, Outgoing, SendFacts, SentMessage, decide, idempotency_scope
 from agent_mail_core.search_text import phrase_text
 from agent_mail_store.postgres.agents import named_agents
 from agent_mail_store.postgres.idempotency import stored_answers, take_keys

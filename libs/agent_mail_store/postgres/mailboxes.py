@@ -93,7 +93,7 @@ class PostgresMailboxes(Mailboxes):
         rows = await self._db.rows(
             """
             WITH before AS MATERIALIZED (
-                SELECT agent_id, position, message_id, read_at, acknowledged_at,
+                SELECT agent_id, position, message_id, kind, read_at, acknowledged_at,
                        (SELECT clock_timestamp()) AS now
                 FROM deliveries WHERE agent_id = $1 AND message_id = ANY ($2::bigint[])
             ), marked AS (
@@ -111,7 +111,8 @@ class PostgresMailboxes(Mailboxes):
             SELECT message_id, coalesce(read_at, now) AS read_at,
                    CASE WHEN $3 THEN coalesce(acknowledged_at, now) ELSE acknowledged_at END AS acknowledged_at,
                    read_at IS NULL AS is_newly_read,
-                   $3 AND acknowledged_at IS NULL AS is_newly_acknowledged
+                   $3 AND acknowledged_at IS NULL AS is_newly_acknowledged,
+                   kind = 2 AS is_bcc
             FROM before
             """,
             agent_id,

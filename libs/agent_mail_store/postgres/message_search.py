@@ -16,7 +16,7 @@ from agent_mail_core.search_text import IndexedText, phrase_text
 from agent_mail_store.postgres.messages import message_record
 from agent_mail_store.postgres.statements import Statements
 
-RANKED = 10_000
+RANKED = 4_000
 """Of the matches the newest so many are ranked: a common word must not cost the rank of a million messages."""
 
 MAX_POSITION = 16383
@@ -25,10 +25,10 @@ MAX_POSITION = 16383
 _FIND_BEGIN = """
     WITH found AS MATERIALIZED (
         SELECT m.id FROM messages m
-        JOIN agents s ON s.id = m.sender_id
-        JOIN threads t ON t.id = m.thread_id
         WHERE m.team_id = $1
 """
+_OF_SENDER = "m.sender_id = ANY (ARRAY (SELECT id FROM agents WHERE team_id = $1 AND name_key = {name}))"
+_IN_THREAD = "m.thread_id = ANY (ARRAY (SELECT id FROM threads WHERE team_id = $1 AND key_lower = {key}))"
 _FIND_END = """
         ORDER BY m.id DESC LIMIT $2
     )
@@ -98,9 +98,11 @@ def _leaf(leaf: Leaf, arguments: _Arguments) -> str:
             needle = arguments.add(phrase_needle(leaf))
             return f"{words} AND (strpos(m.subject_phrases, {needle}) > 0 OR strpos(m.body_phrases, {needle}) > 0)"
         case From():
-            return f"s.name_key = {arguments.add(leaf.name.casefold())}"
+            name = arguments.add(leaf.name.casefold())
+            return _OF_SENDER.replace("{name}", name)
         case Thread():
-            return f"t.key_lower = {arguments.add(leaf.key.casefold())}"
+            key = arguments.add(leaf.key.casefold())
+            return _IN_THREAD.replace("{key}", key)
         case Before():
             return f"m.created_at < {arguments.add(leaf.at)}::timestamptz"
         case After():

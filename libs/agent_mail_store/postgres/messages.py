@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from agent_mail_core.agents import AgentRecord
+from agent_mail_core.delivery import Parent
 from agent_mail_core.fields import RECIPIENT_KINDS, PriorityWord, RecipientKind
 from agent_mail_core.ids import AgentId, MessageId, TeamId, ThreadId
-from agent_mail_core.messages import MessageRecord, Messages, Parent, RecipientState
+from agent_mail_core.messages import MessageRecord, Messages, RecipientState
 from agent_mail_store.postgres.connections import Row
 from agent_mail_store.postgres.statements import Statements
 

@@ -1,5 +1,6 @@
 """Projects on PostgreSQL. Keys are found through their SHA-256, as they may be longer than an index entry."""
 
+import hashlib
 from collections.abc import Sequence
 
 from agent_mail_core.errors import SlugTaken
@@ -42,11 +43,10 @@ class PostgresProjects(Projects):
         row = await self._db.row(
             """
             SELECT id, team_id, slug, human_key, description, created_at FROM projects
-            WHERE team_id = $1 AND human_key = $2
-              AND key_digest(human_key) = key_digest($2)
+            WHERE team_id = $1 AND key_digest(human_key) = $2
             """,
             team_id,
-            human_key,
+            key_digest(human_key),
         )
         return ProjectRecord(*row) if row else None
 
@@ -125,18 +125,23 @@ async def named_projects(db: Statements, team_id: TeamId, refs: Sequence[str]) -
     """The team's projects that the references mean, each a slug, else a human key."""
     rows = await db.rows(
         """
-        SELECT p.id, p.team_id, p.slug, p.human_key, p.description, p.created_at, wanted.ref
-        FROM unnest($2::text[]) AS wanted (ref)
-        CROSS JOIN LATERAL (
-            SELECT *, 0 AS choice FROM projects WHERE team_id = $1 AND slug = wanted.ref
-            UNION ALL
-            SELECT *, 1 FROM projects
-            WHERE team_id = $1 AND human_key = wanted.ref
-              AND key_digest(human_key) = key_digest(wanted.ref)
-            ORDER BY choice LIMIT 1
-        ) p
+        SELECT id, team_id, slug, human_key, description, created_at FROM projects
+        WHERE team_id = $1 AND slug = ANY ($2::text[])
+        UNION ALL
+        SELECT id, team_id, slug, human_key, description, created_at FROM projects
+        WHERE team_id = $1 AND key_digest(human_key) = ANY ($3::bytea[])
         """,
         team_id,
         refs,
+        [key_digest(ref) for ref in refs],
     )
-    return {row["ref"]: ProjectRecord(*row[:6]) for row in rows}
+    projects = [ProjectRecord(*row) for row in rows]
+    by_slug = {project.slug: project for project in projects}
+    by_key = {project.human_key: project for project in projects}
+    named = {ref: by_slug.get(ref) or by_key.get(ref) for ref in refs}
+    return {ref: project for ref, project in named.items() if project is not None}
+
+
+def key_digest(human_key: str) -> bytes:
+    """What `key_digest` in the schema makes of a key."""
+    return hashlib.sha256(human_key.encode()).digest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import ContextVar
-from typing import Self
+from typing import Any, Self
 
+from agent_mail_core.delivery import Delivered, Outgoing
 from agent_mail_core.errors import AgentMailError, SchemaTooOld
-from agent_mail_core.messages import Delivered, Outgoing
 from agent_mail_core.ports import Clock, Store, StoreIdentity, Transaction
 from agent_mail_core.settings import Settings
 from agent_mail_store.postgres.batches import Batches
@@ -55,7 +55,8 @@ class PostgresStore(Store):
         # At most half of the connections deliver, so that reads always find one.
         at_once = settings.database_pool_size // 2
         self._batches = Batches(connections, at_once, settings.database_lock_timeout)
-        self._is_writing = ContextVar("agent_mail_postgres_is_writing", default=False)
+        self._writers: set[asyncio.Task[Any] | None] = set()
+        """The tasks that are inside a block of `write`."""
         self._is_closed = False
 
     @property
@@ -80,19 +81,20 @@ class PostgresStore(Store):
     @asynccontextmanager
     async def _write(self) -> AsyncIterator[Transaction]:
         self._refuse_nesting()
-        token = self._is_writing.set(True)
+        writer = asyncio.current_task()
+        self._writers.add(writer)
         try:
             async with writing(self._connections) as block:
                 yield PostgresTransaction(block)
         finally:
-            self._is_writing.reset(token)
+            self._writers.discard(writer)
 
     async def deliver(self, send: Outgoing) -> Delivered:
         self._refuse_nesting()
         return await self._batches.deliver(send)
 
     def _refuse_nesting(self) -> None:
-        if self._is_writing.get():
+        if asyncio.current_task() in self._writers:
             raise RuntimeError("store.write() inside store.write()")
 
     async def check(self) -> None:

@@ -185,15 +185,15 @@ class SqliteAgents(Agents):
         )
         return {row[0] for row in rows}
 
-    async def counts(self, agent_id: AgentId) -> AgentCounts:
+    async def counts(self, agent_id: AgentId, with_hidden: bool) -> AgentCounts:
         def work(statements: Statements) -> Row:
             return statements.rows(
                 """
-                SELECT (SELECT unread FROM mailboxes WHERE agent_id = ?1),
-                    (SELECT count(*) FROM deliveries WHERE agent_id = ?1),
+                SELECT (SELECT count(*) FROM deliveries WHERE agent_id = ?1 AND read_at IS NULL AND (?2 OR kind <> 2)),
+                    (SELECT count(*) FROM deliveries WHERE agent_id = ?1 AND (?2 OR kind <> 2)),
                     (SELECT count(*) FROM messages WHERE sender_id = ?1)
                 """,
-                (agent_id,),
+                (agent_id, with_hidden),
             )[0]
 
         return AgentCounts(*await self._statements.apart(work))

@@ -9,6 +9,7 @@ import apsw
 from agent_mail_core.errors import DatabaseUnavailable, ServerAlreadyRunning
 from agent_mail_store.sqlite.errors import translate
 
+OPENING_TIMEOUT_MS = 2_000
 STATEMENTS_CACHED = 256
 CACHE_KIB = 16 * 1024
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
@@ -40,19 +41,24 @@ class DatabaseFile:
         return found.st_dev, found.st_ino
 
     def connect(self, is_reader: bool) -> apsw.Connection:
-        """A new connection; it may be used by one thread at a time. It waits for no lock until told to."""
+        """A new connection; it may be used by one thread at a time. It waits for no lock until it is told to."""
         try:
             # SQLite's own mutexes stay: apsw frees the GIL while a statement runs.
             connection = apsw.Connection(
                 self._name, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS_CACHED
             )
-            connection.execute(
-                # FULL: a commit is on the disk before it is answered.
-                "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;"
-                f"PRAGMA cache_size = -{CACHE_KIB}; PRAGMA journal_size_limit = {WAL_LIMIT_BYTES};"
-            )
-            if is_reader:
-                connection.execute("PRAGMA query_only = ON")
+            # Another process may be making or removing the write-ahead log.
+            connection.set_busy_timeout(OPENING_TIMEOUT_MS)
+            for pragma in (
+                "synchronous = FULL",  # a commit is on the disk before it is answered
+                "foreign_keys = ON",
+                "temp_store = MEMORY",
+                f"cache_size = -{CACHE_KIB}",
+                f"journal_size_limit = {WAL_LIMIT_BYTES}",
+                f"query_only = {int(is_reader)}",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.set_busy_timeout(0)
         except apsw.Error as error:
             raise translate(error) or error from error
         return connection

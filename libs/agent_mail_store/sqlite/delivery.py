@@ -9,10 +9,7 @@ import orjson
 
 from agent_mail_core.agents import AgentRecord
 from agent_mail_core.clock import from_microseconds
-from agent_mail_core.events import NewEvent
-from agent_mail_core.fields import RECIPIENT_KINDS, PriorityRank
-from agent_mail_core.ids import MessageId, ProjectId, TeamId, ThreadId
-from agent_mail_core.messages import (
+from agent_mail_core.delivery import (
     Delivered,
     Draft,
     Outgoing,
@@ -22,6 +19,9 @@ from agent_mail_core.messages import (
     decide,
     idempotency_scope,
 )
+from agent_mail_core.events import NewEvent
+from agent_mail_core.fields import RECIPIENT_KINDS, PriorityRank
+from agent_mail_core.ids import MessageId, ProjectId, TeamId, ThreadId
 from agent_mail_core.ports import Clock
 from agent_mail_core.search_text import encode
 from agent_mail_store.sqlite.agents import agent_record

@@ -60,8 +60,9 @@ def _search(query: Query, wanted: SearchFilter) -> tuple[str, list[Value]]:
 
     if match is not None:
         need("message_text MATCH ?", match)
-    # The sign keeps the planner from walking the team's messages instead of the text index.
-    sign = "+" if match is not None else ""
+    # The sign keeps the planner from walking the team's messages where words, a sender or a thread lead to fewer.
+    is_led = match is not None or any(_leads(clause) for clause in rest)
+    sign = "+" if is_led else ""
     if wanted.project_id is not None:
         need(f"{sign}m.project_id = ?", wanted.project_id)
         need("+m.team_id = ?", wanted.team_id)
@@ -88,6 +89,11 @@ def _search(query: Query, wanted: SearchFilter) -> tuple[str, list[Value]]:
     return " ".join(
         ["SELECT m.id FROM", tables, "WHERE", " AND ".join(conditions), "ORDER BY", order, "LIMIT ? OFFSET ?"]
     ), values
+
+
+def _leads(clause: Clause) -> bool:
+    leaf = clause.leaves[0]
+    return len(clause.leaves) == 1 and isinstance(leaf, From | Thread) and not leaf.is_negated
 
 
 def _match_expression(query: Query) -> tuple[str | None, list[Clause]]:

@@ -104,13 +104,12 @@ class SqliteProjects(Projects):
 def find_project(statements: Statements, team_id: TeamId, ref: str) -> ProjectRecord | None:
     """By slug, else by human key."""
     row = statements.row(
+        # The second half only runs when the first finds nothing.
         """
-        SELECT id, team_id, slug, human_key, description, created_at FROM projects WHERE team_id = ? AND slug = ?
-        """,
-        (team_id, ref),
-    ) or statements.row(
-        """
-        SELECT id, team_id, slug, human_key, description, created_at FROM projects WHERE team_id = ? AND human_key = ?
+        SELECT id, team_id, slug, human_key, description, created_at FROM projects WHERE team_id = ?1 AND slug = ?2
+        UNION ALL
+        SELECT id, team_id, slug, human_key, description, created_at FROM projects WHERE team_id = ?1 AND human_key = ?2
+        LIMIT 1
         """,
         (team_id, ref),
     )

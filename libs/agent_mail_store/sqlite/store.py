@@ -10,8 +10,8 @@ from typing import Self
 import apsw
 
 from agent_mail_core.database_urls import sqlite_path
+from agent_mail_core.delivery import Delivered, Outgoing
 from agent_mail_core.errors import AgentMailError, SchemaTooOld
-from agent_mail_core.messages import Delivered, Outgoing
 from agent_mail_core.ports import Clock, Store, StoreIdentity, Transaction
 from agent_mail_core.settings import Settings
 from agent_mail_store.schema import check_serves

@@ -88,6 +88,8 @@ class Writer:
         self._is_closed = True
         while self._runner is not None:
             await asyncio.wait([self._runner])
+        if self._expiry is not None:
+            self._expiry.cancel()
         await asyncio.to_thread(self._thread.shutdown)
         self._connection.close()
 
@@ -116,11 +118,12 @@ class Writer:
 
     def _ended(self, runner: asyncio.Task[None]) -> None:
         self._runner = None
-        if runner.cancelled() or runner.exception() is not None:
-            # The event loop is being torn down, or the writer is at fault: nobody is left waiting.
+        if runner.cancelled():  # the event loop is being torn down
             self._is_closed = True
-            while self._queue:
-                self._queue.popleft().refuse(DatabaseUnavailable("The writer of the database ended."))
+            self._refuse_all(DatabaseUnavailable("The database is closed."))
+        elif (error := runner.exception()) is not None:  # a fault of ours: nobody is left waiting
+            self._refuse_all(DatabaseUnavailable())
+            runner.get_loop().call_exception_handler({"message": "SQLite's writer failed", "exception": error})
         elif self._queue:
             self._start()
 
@@ -192,7 +195,8 @@ class Writer:
 
     async def _commit(self, group: list[Member]) -> AgentMailError | None:
         """Commit the group on the writer's thread, or say why nothing of it is stored. Waits even when cancelled."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, _commit, self._connection, group)
+        failure = self._run_postponed(group)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, _end, self._connection, failure)
         is_cancelled = False
         while not future.done():
             try:
@@ -203,22 +207,36 @@ class Writer:
             runner.cancel()  # at its next wait
         return future.result()
 
+    def _run_postponed(self, group: list[Member]) -> AgentMailError | None:
+        """Run what the members left for the end, or say why the group has failed."""
+        postponed: dict[str, list[Values]] = {}
+        for member in group:
+            if member.failure is not None:
+                return member.failure
+            for sql, values in member.statements.postponed:
+                postponed.setdefault(sql, []).append(values)
+        try:
+            for sql, rows in postponed.items():
+                self._connection.executemany(sql, rows)
+        except apsw.Error as error:
+            return _failure(error)
+        return None
 
-def _commit(connection: apsw.Connection, group: list[Member]) -> AgentMailError | None:
-    failure = next((member.failure for member in group if member.failure is not None), None)
+
+def _end(connection: apsw.Connection, failure: AgentMailError | None) -> AgentMailError | None:
+    """Commit, unless the group has failed; why it has."""
     try:
         if failure is None:
-            postponed: dict[str, list[Values]] = {}
-            for member in group:
-                for sql, values in member.statements.postponed:
-                    postponed.setdefault(sql, []).append(values)
-            for sql, rows in postponed.items():
-                connection.executemany(sql, rows)
             connection.execute("COMMIT")
     except apsw.Error as error:
-        failure = translate(error) or DatabaseUnavailable()
-        failure.__cause__ = error
+        failure = _failure(error)
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+    return failure
+
+
+def _failure(error: apsw.Error) -> AgentMailError:
+    failure = translate(error) or DatabaseUnavailable()
+    failure.__cause__ = error
     return failure

@@ -60,8 +60,8 @@ class Writing(Statements):
     def postpone(self, sql: str, values: Values) -> None:
         """Run a statement just before the commit, together with those of the group's other members.
 
-        For the text index: FTS5 writes out a segment at every savepoint, and merges them later. One segment a commit
-        instead of one a message makes a delivery three times cheaper.
+        For the text index: FTS5 writes out a segment at every savepoint, and merges them later. A segment a commit
+        instead of one a message saves 40 µs of the 250 µs that a delivery took.
         """
         self.postponed.append((sql, values))
 

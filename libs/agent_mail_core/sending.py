@@ -1,0 +1,190 @@
+"""Sending and replying: the operations. Who gets the message is decided in `delivery`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from agent_mail_core.agents import NEAR_NAME_POOL, agent_not_found
+from agent_mail_core.delivery import Outgoing, SentMessage
+from agent_mail_core.errors import (
+    AgentMailError,
+    AgentNotFound,
+    ProjectNotFound,
+    RecipientsUnknown,
+)
+from agent_mail_core.fields import (
+    Address,
+    AgentName,
+    Body,
+    Id,
+    IdempotencyKey,
+    Priority,
+    ProjectRef,
+    Request,
+    Subject,
+    ThreadKey,
+)
+from agent_mail_core.idempotency import fingerprint
+from agent_mail_core.ids import MessageId
+from agent_mail_core.ports import App, Caller, Role, inbox_topics
+from agent_mail_core.projects import normal_ref, project_not_found
+from agent_mail_core.search_text import IndexedText, index_text
+from agent_mail_core.suggestions import near_names
+
+MAX_RECIPIENTS = 100
+LONG_BODY = 8 * 1024
+"""Characters past which a body is split into words on a thread, so that it does not hold up the event loop."""
+
+
+# --- send_message, reply_message --------------------------------------------------------------------------------------
+
+
+class SendMessage(Request):
+    project_slug: ProjectRef
+    sender_name: AgentName = Field(description="Your agent name")
+    recipient_names: list[Address] = Field(default_factory=list, max_length=MAX_RECIPIENTS, description="To")
+    subject: Subject
+    body_md: Body
+    cc_names: list[Address] = Field(default_factory=list, max_length=MAX_RECIPIENTS)
+    bcc_names: list[Address] = Field(
+        default_factory=list, max_length=MAX_RECIPIENTS, description="Known to you and to each of them only"
+    )
+    thread_id: ThreadKey | None = Field(None, description="Continue or start this thread, such as FEAT-123")
+    parent_id: Id | None = Field(None, description="Message that this follows; its thread is taken")
+    priority: Priority = "normal"
+    ack_required: bool = Field(False, description="Ask each recipient to acknowledge_message")
+    allow_partial: bool = Field(False, description="Send to those who can be reached; the rest is in skipped")
+    idempotency_key: IdempotencyKey | None = None
+
+    @model_validator(mode="after")
+    def _some_recipients(self) -> SendMessage:
+        return _check_recipient_count(self)
+
+
+def _check_recipient_count(request: SendMessage) -> SendMessage:
+    count = len(request.recipient_names) + len(request.cc_names) + len(request.bcc_names)
+    if not 1 <= count <= MAX_RECIPIENTS:
+        raise ValueError(f"needs 1 to {MAX_RECIPIENTS} recipients over recipient_names, cc_names and bcc_names")
+    return request
+
+
+async def send_message(app: App, caller: Caller, request: SendMessage) -> SentMessage:
+    """Send a message to agents of your project.
+
+    All recipients get it, or nobody does and the error names each problem.
+    """
+    return await _deliver(
+        app,
+        caller,
+        Outgoing(
+            team_id=caller.team_id,
+            principal=caller.principal,
+            is_admin=caller.role >= Role.admin,
+            operation="send_message",
+            project_ref=normal_ref(request.project_slug),
+            sender_name=request.sender_name,
+            to=tuple(request.recipient_names),
+            cc=tuple(request.cc_names),
+            bcc=tuple(request.bcc_names),
+            subject=request.subject,
+            body_md=request.body_md,
+            body_index=await _indexed(request.body_md),
+            thread_key=request.thread_id,
+            parent_id=MessageId(request.parent_id) if request.parent_id is not None else None,
+            reply_all=False,
+            priority=request.priority,
+            ack_required=request.ack_required,
+            allow_partial=request.allow_partial,
+            idempotency_key=request.idempotency_key,
+            fingerprint=fingerprint(request),
+        ),
+    )
+
+
+class ReplyMessage(Request):
+    project_slug: ProjectRef
+    sender_name: AgentName = Field(description="Your agent name")
+    message_id: Id = Field(description="Message to answer")
+    body_md: Body
+    recipient_names: list[Address] | None = Field(
+        None, min_length=1, max_length=MAX_RECIPIENTS, description="Instead of the message's sender"
+    )
+    reply_all: bool = Field(False, description="Also to its other to and cc recipients")
+    priority: Priority | None = Field(None, description="The message's own when left out")
+    ack_required: bool = False
+    allow_partial: bool = False
+    idempotency_key: IdempotencyKey | None = None
+
+    @field_validator("reply_all")
+    @classmethod
+    def _one_way_to_choose(cls, reply_all: bool, info: Any) -> bool:
+        if reply_all and info.data.get("recipient_names"):
+            raise ValueError("give recipient_names or reply_all, not both")
+        return reply_all
+
+
+async def reply_message(app: App, caller: Caller, request: ReplyMessage) -> SentMessage:
+    """Answer a message in its thread: to its sender, or with reply_all to everyone who visibly got it."""
+    return await _deliver(
+        app,
+        caller,
+        Outgoing(
+            team_id=caller.team_id,
+            principal=caller.principal,
+            is_admin=caller.role >= Role.admin,
+            operation="reply_message",
+            project_ref=normal_ref(request.project_slug),
+            sender_name=request.sender_name,
+            to=tuple(request.recipient_names or ()),
+            cc=(),
+            bcc=(),
+            subject=None,
+            body_md=request.body_md,
+            body_index=await _indexed(request.body_md),
+            thread_key=None,
+            parent_id=MessageId(request.message_id),
+            reply_all=request.reply_all,
+            priority=request.priority,
+            ack_required=request.ack_required,
+            allow_partial=request.allow_partial,
+            idempotency_key=request.idempotency_key,
+            fingerprint=fingerprint(request),
+        ),
+    )
+
+
+async def _indexed(body_md: str) -> IndexedText:
+    if len(body_md) > LONG_BODY:
+        return await asyncio.to_thread(index_text, "", body_md)
+    return index_text("", body_md)
+
+
+async def _deliver(app: App, caller: Caller, send: Outgoing) -> SentMessage:
+    try:
+        delivered = await app.store.deliver(send)
+    except (ProjectNotFound, AgentNotFound, RecipientsUnknown) as error:
+        raise await _with_near_names(app, caller, send, error) from None
+    if delivered.mailboxes:
+        await app.wakeups.publish(inbox_topics(delivered.mailboxes))
+    return delivered.sent
+
+
+async def _with_near_names(
+    app: App, caller: Caller, send: Outgoing, error: ProjectNotFound | AgentNotFound | RecipientsUnknown
+) -> AgentMailError:
+    """The same error with the names that may have been meant, read after the send was refused."""
+    async with app.store.read() as db:
+        project = await db.projects.find(caller.team_id, send.project_ref)
+        if project is None:
+            return await project_not_found(db, caller, send.project_ref)
+        if isinstance(error, AgentNotFound):
+            return await agent_not_found(db, project, send.sender_name)
+        known = await db.agents.names(project.id, NEAR_NAME_POOL)
+    for problem in error.data["recipients"]:
+        near = near_names(problem["name"].partition("@")[0], known)
+        if problem["code"] == "agent_not_found" and near:
+            problem["near"] = near
+    return error

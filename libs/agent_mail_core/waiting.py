@@ -1,0 +1,82 @@
+"""Waiting for mail: subscribe, look, wait (DESIGN 4). A wait holds no database connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic import Field
+
+from agent_mail_core.agents import acting_agent
+from agent_mail_core.cursors import inbox_cursor, open_inbox_cursor
+from agent_mail_core.fields import (
+    AgentName,
+    Cursor,
+    Priority,
+    PriorityRank,
+    ProjectRef,
+    Request,
+    Result,
+)
+from agent_mail_core.mailboxes import InboxFilter, InboxMessage, covered, inbox_message
+from agent_mail_core.ports import App, Caller, inbox_topic
+
+LOOK_AGAIN_SECONDS = 2.0
+"""A waiting call looks by itself this often, for wake-ups that got lost."""
+
+MAX_WAIT_SECONDS = 50
+
+
+class WaitForMessages(Request):
+    project_slug: ProjectRef
+    agent_name: AgentName
+    cursor: Cursor | None = Field(
+        None, description="From an earlier answer; without one the oldest unread come at once"
+    )
+    timeout_seconds: float = Field(25, ge=0, le=MAX_WAIT_SECONDS, strict=False)
+    include_bodies: bool = False
+    min_priority: Priority | None = None
+
+
+class WaitedMessages(Result):
+    messages: list[InboxMessage]
+    unread_count: int
+    cursor: str
+    timed_out: bool
+
+
+WAIT_PAGE = 20
+
+
+async def wait_for_messages(app: App, caller: Caller, request: WaitForMessages) -> WaitedMessages:
+    """Wait until mail arrives for your agent, then return it; empty with timed_out after timeout_seconds.
+
+    Better than polling.
+    """
+    identity = app.store.identity
+    deadline = asyncio.get_running_loop().time() + request.timeout_seconds
+    async with app.store.read() as db:
+        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+    agent_id = actor.agent.id
+    min_priority = PriorityRank[request.min_priority] if request.min_priority else None
+    position = open_inbox_cursor(identity, agent_id, request.cursor) if request.cursor is not None else None
+    async with app.waiters.place(caller.team_id), app.wakeups.subscribe(inbox_topic(agent_id)) as news:
+        while True:
+            async with app.store.read() as db:
+                if position is None:
+                    wanted = InboxFilter(unread_only=True, min_priority=min_priority)
+                    found = await db.mailboxes.after(agent_id, 0, wanted, request.include_bodies, WAIT_PAGE)
+                else:
+                    wanted = InboxFilter(min_priority=min_priority)
+                    found = await db.mailboxes.after(agent_id, position, wanted, request.include_bodies, WAIT_PAGE)
+            remaining = deadline - asyncio.get_running_loop().time()
+            if found.items or remaining <= 0 or app.is_draining():
+                return WaitedMessages(
+                    messages=[inbox_message(item) for item in found.items],
+                    unread_count=found.unread,
+                    cursor=inbox_cursor(identity, agent_id, covered(found, WAIT_PAGE)),
+                    timed_out=not found.items,
+                )
+            # What a filter left out is covered: the next look begins behind it.
+            position = found.position
+            await news.wait(min(remaining, LOOK_AGAIN_SECONDS))
+            app.presence.saw(agent_id)

@@ -1,0 +1,249 @@
+"""How PostgreSQL runs what lists, searches, inboxes and threads ask, on a database that is not small.
+
+Every statement that the store sends is explained with its arguments, and as it would be planned for any arguments: no
+plan reads a large table from end to end.
+"""
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from agent_mail_core.clock import SystemClock
+from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
+from agent_mail_core.mailboxes import InboxFilter
+from agent_mail_core.message_search import SearchFilter
+from agent_mail_core.ports import Transaction
+from agent_mail_core.search_query import parse
+from agent_mail_core.settings import Settings
+from agent_mail_core.threads import ThreadFilter
+from agent_mail_store.postgres.connections import connection_arguments
+from agent_mail_store.postgres.statements import Statements
+from agent_mail_store.postgres.store import PostgresStore
+from tests.contract.sends import TEAM, a_send
+from tests.servers import in_new_loop, query, with_database
+
+LARGE = {"agents", "messages", "deliveries", "events", "outbox", "threads", "thread_participants", "mailboxes"}
+
+# 60 projects of 2 teams with 20 agents each. The first project has half of the mail, its first agent a fifth of that.
+FILL = """
+    INSERT INTO teams (name) SELECT 'team ' || n FROM generate_series(2, 3) n;
+    INSERT INTO projects (team_id, human_key, slug)
+        SELECT 1 + n % 2, '/work/p' || n, 'p' || n FROM generate_series(0, 59) n;
+    INSERT INTO agents (team_id, project_id, name, program, model, contact_policy, owner)
+        SELECT p.team_id, p.id, 'Agent' || n, 'shell', 'm-1', 'auto', 'local' FROM projects p, generate_series(1, 20) n;
+    INSERT INTO mailboxes (agent_id) SELECT id FROM agents;
+    INSERT INTO threads (team_id, project_id, key, subject)
+        SELECT p.team_id, p.id, 'T-' || n, 'Subject ' || n
+        FROM projects p, generate_series(1, CASE WHEN p.slug = 'p0' THEN 3000 ELSE 50 END) n;
+    CREATE TEMPORARY TABLE plan AS
+        SELECT n, CASE WHEN n % 2 = 0 THEN 1 ELSE 1 + n % 60 END AS project, 1 + n % 20 AS sender,
+               CASE WHEN n % 5 = 0 THEN 1 ELSE 1 + (n / 7) % 20 END AS recipient
+        FROM generate_series(1, 24000) n;
+    INSERT INTO messages (team_id, project_id, thread_id, sender_id, subject, body_md, priority, ack_required,
+                          created_at, words, subject_phrases, body_phrases)
+        SELECT p.team_id, p.id, t.id, a.id, 'Subject ' || n, 'Body of message ' || n, n % 4 - 1, n % 50 = 0,
+               clock_timestamp() - (24000 - n) * interval '1 minute', to_tsvector('simple', 'subject ' || n || '
+               common body of message w' || n % 400), ' subject ' || n || ' ', ' common body of message w' || n % 400
+               || ' '
+        FROM plan JOIN projects p ON p.id = plan.project
+        JOIN agents a ON a.project_id = p.id AND a.name_key = 'agent' || sender
+        JOIN threads t ON t.project_id = p.id AND t.key_lower = 't-' || 1 + n % (CASE p.id WHEN 1 THEN 3000 ELSE 50 END)
+        ORDER BY n;
+    INSERT INTO deliveries (agent_id, position, message_id, project_id, sender_id, thread_id, kind, place, priority,
+                            ack_required, created_at, read_at)
+        SELECT a.id, row_number() OVER (PARTITION BY a.id ORDER BY m.id), m.id, m.project_id, m.sender_id, m.thread_id,
+               m.id % 3, 0, m.priority, m.ack_required, m.created_at, CASE WHEN m.id % 20 > 0 THEN m.created_at END
+        FROM messages m JOIN plan ON plan.n = m.id
+        JOIN agents a ON a.project_id = m.project_id AND a.name_key = 'agent' || plan.recipient;
+    UPDATE mailboxes b SET position = n.position, unread = n.unread FROM (
+        SELECT agent_id, max(position) AS position, count(*) FILTER (WHERE read_at IS NULL) AS unread
+        FROM deliveries GROUP BY agent_id
+    ) n WHERE n.agent_id = b.agent_id;
+    UPDATE threads t SET message_count = n.messages, last_message_id = n.last_id, last_message_at = n.last_at FROM (
+        SELECT thread_id, count(*) AS messages, max(id) AS last_id, max(created_at) AS last_at
+        FROM messages GROUP BY thread_id
+    ) n WHERE n.thread_id = t.id;
+    INSERT INTO thread_participants (thread_id, agent_id, is_hidden)
+        SELECT thread_id, agent_id, bool_and(is_hidden) FROM (
+            SELECT thread_id, agent_id, kind = 2 AS is_hidden FROM deliveries
+            UNION ALL SELECT thread_id, sender_id, false FROM messages
+        ) p GROUP BY thread_id, agent_id;
+    INSERT INTO events (team_id, project_id, kind, agent_id, message_id, created_at)
+        SELECT team_id, project_id, 'message.sent', sender_id, id, created_at FROM messages ORDER BY id;
+    INSERT INTO outbox (event_id, topic) SELECT id, 'archive' FROM events;
+    ANALYZE;
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(postgres_url: str, postgres_template: str) -> Iterator[str]:
+    """A database with 24,000 messages, known to the planner."""
+    name = f"agent_mail_filled_{secrets.token_hex(6)}"
+    query(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"')
+    url = with_database(postgres_url, name)
+
+    async def fill() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(FILL)
+        finally:
+            await connection.close()
+
+    try:
+        in_new_loop(fill())
+        yield url
+    finally:
+        query(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def settings(filled: str) -> Settings:
+    return Settings(database_url=SecretStr(filled))
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[PostgresStore]:
+    store = await PostgresStore.open(settings, SystemClock(), single_server=False)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def planner(settings: Settings) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection made like the store's."""
+    connection = await asyncpg.connect(**connection_arguments(settings))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[object, ...]]]:
+    """The statements that the store sends, with their arguments."""
+    seen: list[tuple[str, tuple[object, ...]]] = []
+    run = Statements._run
+
+    async def noted(self: Statements, statement: str, arguments: tuple[object, ...]) -> Any:
+        seen.append((statement, arguments))
+        return await run(self, statement, arguments)
+
+    monkeypatch.setattr(Statements, "_run", noted)
+    return seen
+
+
+def nodes(plan: Any) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+async def scans(
+    planner: "asyncpg.Connection[asyncpg.Record]", statement: str, arguments: tuple[object, ...]
+) -> list[str]:
+    """The large tables that a statement would read from end to end, planned for these arguments, then for any."""
+    found = []
+    for option in ("", "GENERIC_PLAN, "):
+        answer = await planner.fetchval(f"EXPLAIN ({option}FORMAT JSON) {statement}", *arguments)
+        found += [
+            f"{option or 'THESE ARGUMENTS, '}{node['Node Type']} of {node['Relation Name']}"
+            for node in nodes(json.loads(answer)[0]["Plan"])
+            if node.get("Relation Name") in LARGE and node["Node Type"] == "Seq Scan"
+        ]
+    return found
+
+
+PROJECT, SMALL = ProjectId(1), ProjectId(8)
+AGENT, RARE = AgentId(1), AgentId(150)
+NOW = datetime.now(UTC)
+EVERYTHING = ThreadFilter(None, False, None)
+
+READS: dict[str, Callable[[Transaction], Awaitable[object]]] = {
+    "projects": lambda db: db.projects.page(TEAM, "P1", "p", 21),
+    "project counts": lambda db: db.projects.counts(PROJECT),
+    "agents": lambda db: db.agents.page(PROJECT, NOW - timedelta(days=1), False, "agent1", 21),
+    "recent agents": lambda db: db.agents.recent(PROJECT, 100),
+    "agent counts": lambda db: db.agents.counts(RARE, False),
+    "busiest agent's counts": lambda db: db.agents.counts(AGENT, False),
+    "message": lambda db: db.messages.get(TEAM, MessageId(99)),
+    "recipients": lambda db: db.messages.recipients([MessageId(n) for n in range(100, 200)]),
+    "outbox": lambda db: db.messages.sent_by(AGENT, MessageId(9_000), True, 21),
+    "thread": lambda db: db.messages.of_thread(ThreadId(5), MessageId(3), True, 101),
+    "end of a thread": lambda db: db.messages.newest_of_thread(ThreadId(5), 5),
+    "inbox": lambda db: db.mailboxes.newest(AGENT, None, InboxFilter(), True, 21),
+    "older inbox": lambda db: db.mailboxes.newest(AGENT, 200, InboxFilter(), False, 21),
+    "unread": lambda db: db.mailboxes.newest(AGENT, None, InboxFilter(unread_only=True), False, 21),
+    "inbox of a thread": lambda db: db.mailboxes.newest(AGENT, None, InboxFilter(thread_id=ThreadId(5)), True, 21),
+    "inbox after a cursor": lambda db: db.mailboxes.after(AGENT, 100, InboxFilter(min_priority=1, since=NOW), True, 21),
+    "unread after a cursor": lambda db: db.mailboxes.after(AGENT, 0, InboxFilter(unread_only=True), True, 21),
+    "owed by": lambda db: db.mailboxes.pending_acks(PROJECT, AGENT, None, NOW, (MessageId(5), AGENT), True, 21),
+    "owed to": lambda db: db.mailboxes.pending_acks(PROJECT, None, AGENT, None, None, True, 21),
+    "owed in a project": lambda db: db.mailboxes.pending_acks(PROJECT, None, None, None, None, False, 21),
+    "find a thread": lambda db: db.threads.find(PROJECT, "T-77"),
+    "threads": lambda db: db.threads.page(PROJECT, EVERYTHING, (NOW - timedelta(days=1), ThreadId(9)), 21),
+    "threads of an agent": lambda db: db.threads.page(PROJECT, ThreadFilter(RARE, True, None), None, 21),
+    "threads that say": lambda db: db.threads.page(PROJECT, ThreadFilter(None, False, "77"), None, 21),
+    "participants": lambda db: db.threads.participants([ThreadId(n) for n in range(1, 101)]),
+    "thread keys": lambda db: db.threads.keys(PROJECT, 1000),
+    "activity": lambda db: db.events.of_agent(AGENT, 10),
+}
+QUERIES = (
+    "w17",
+    "common",
+    "message nowhere",
+    '"body of message"',
+    "mess*",
+    "subject:77",
+    "w17 OR w18 -common",
+    "-common",
+    "from:agent3",
+    "from:nobody",
+    "thread:T-9 common",
+    "w17 OR from:agent3",
+    "before:2020-01-01",
+    "after:2020-01-01 w17",
+)
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_no_list_reads_a_large_table_from_end_to_end(
+    store: PostgresStore, planner: Any, sent: list[tuple[str, tuple[object, ...]]], name: str
+) -> None:
+    async with store.read() as db:
+        await READS[name](db)
+    assert sent
+    assert [found for one in sent for found in await scans(planner, *one)] == []
+
+
+@pytest.mark.parametrize("where", ["team", "project", "small project", "agent"])
+@pytest.mark.parametrize("text", QUERIES)
+async def test_no_search_reads_a_large_table_from_end_to_end(
+    store: PostgresStore, planner: Any, sent: list[tuple[str, tuple[object, ...]]], text: str, where: str
+) -> None:
+    wanted = {
+        "team": SearchFilter(TEAM, None, None, False, None),
+        "project": SearchFilter(TEAM, PROJECT, None, False, None),
+        "small project": SearchFilter(TEAM, SMALL, None, False, NOW - timedelta(days=9)),
+        "agent": SearchFilter(TEAM, PROJECT, AGENT, False, None),
+    }[where]
+    async with store.read() as db:
+        await db.message_search.find(parse(text), wanted, 0, 21)
+    assert [found for one in sent for found in await scans(planner, *one)] == []
+
+
+async def test_no_write_reads_a_large_table_from_end_to_end(
+    store: PostgresStore, planner: Any, sent: list[tuple[str, tuple[object, ...]]]
+) -> None:
+    first = await store.deliver(a_send("p0", "Agent1", ["Agent2"], thread_key="T-5", idempotency_key="k"))
+    reply = a_send("p0", "Agent2", operation="reply_message", subject=None, parent_id=first.sent.message_id)
+    await store.deliver(reply)
+    async with store.write() as db:
+        await db.mailboxes.mark_read(AgentId(2), [MessageId(first.sent.message_id)], True)
+        await db.agents.touch({AGENT: NOW, RARE: NOW})
+        await db.agents.retire(AgentId(3))
+    explainable = [one for one in sent if one[0] not in {"BEGIN", "COMMIT", "ROLLBACK"}]
+    assert [found for one in explainable for found in await scans(planner, *one)] == []
