@@ -169,8 +169,8 @@ class InboxMessage(Result):
 
 
 def inbox_message(item: InboxItem) -> InboxMessage:
-    """A delivery as the wire shows it. The fields come from the database, so they are not validated once more."""
-    return InboxMessage.model_construct(
+    """A delivery as the wire shows it."""
+    return InboxMessage(
         message_id=item.message_id,
         thread_id=item.thread_key,
         parent_id=item.parent_id,

@@ -15,10 +15,9 @@ import typer
 from agent_mail_cli.settings_view import as_json, as_table
 from agent_mail_core.errors import AgentMailError
 from agent_mail_core.settings import Settings, SettingsError, load
+from agent_mail_core.version import version
 from agent_mail_migrations.runner import migrate as migrate_database
 from agent_mail_server.errors import STATUS_AND_EXIT
-from agent_mail_server.main import serve as serve_until_stopped
-from agent_mail_server.running import version
 
 BAD_SETTINGS = 2
 
@@ -63,6 +62,8 @@ def serve(
     config: ConfigFile = None,
 ) -> None:
     """Serve MCP and REST until SIGTERM or Ctrl-C. A SQLite database is made and migrated at start."""
+    from agent_mail_server.main import serve as serve_until_stopped  # takes most of a second, which only this needs
+
     settings, warnings = _settings(config, HOST=host, PORT=port, DATABASE_URL=database_url)
     raise typer.Exit(serve_until_stopped(settings, warnings))
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 
 import structlog
 
@@ -17,6 +16,7 @@ from agent_mail_core.clock import SystemClock
 from agent_mail_core.ports import App, Store
 from agent_mail_core.presence import FLUSH_SECONDS, PresenceLog
 from agent_mail_core.settings import Settings
+from agent_mail_core.version import version
 from agent_mail_server.app import AgentMailServer
 from agent_mail_server.mcp import McpEndpoint
 from agent_mail_server.metrics import ServerMetrics
@@ -95,11 +95,3 @@ async def _flush_once(presence: PresenceLog, store: Store, everything: bool = Fa
         await presence.flush(store, everything)
     except Exception as error:  # noqa: BLE001 - the loop must outlive whatever it is; nothing but activity times is lost
         structlog.get_logger().error("activity times were not written", exc_info=error)
-
-
-def version() -> str:
-    """Of the installed package; `0` when the sources run without being installed."""
-    try:
-        return metadata.version("agent-mail")
-    except metadata.PackageNotFoundError:
-        return "0"
