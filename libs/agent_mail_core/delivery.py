@@ -35,6 +35,7 @@ from agent_mail_core.fields import (
     PriorityWord,
     RecipientKind,
     Result,
+    name_key,
 )
 from agent_mail_core.idempotency import IdempotencyScope, StoredAnswer, check_same
 from agent_mail_core.ids import AgentId, MessageId, Principal, ProjectId, TeamId, ThreadId
@@ -98,7 +99,7 @@ class Outgoing:
     @property
     def names(self) -> set[str]:
         """Lower-cased names of every agent that the rule needs: sender and recipients, without `@slug`."""
-        return {self.sender_name.lower(), *(address.partition("@")[0].lower() for address in self.addresses)}
+        return {name_key(self.sender_name), *(name_key(address.partition("@")[0]) for address in self.addresses)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,7 @@ def decide(send: Outgoing, facts: SendFacts) -> Draft | SentMessage:
 def _sender(send: Outgoing, facts: SendFacts) -> AgentRecord:
     if facts.project is None:
         raise ProjectNotFound(project_slug=send.project_ref, suggestion="ensure_project")
-    sender = facts.agents.get(send.sender_name.lower())
+    sender = facts.agents.get(name_key(send.sender_name))
     if sender is None:
         raise AgentNotFound(
             f"There is no agent {send.sender_name!r} in project {facts.project.slug!r}.",
@@ -267,7 +268,7 @@ def _named_recipients(send: Outgoing, facts: SendFacts, project: ProjectRecord) 
         for address in addresses:
             name, at, slug = address.partition("@")
             is_here = not at or normal_ref(slug) == project.slug
-            wanted.append(_Wanted(address, kind, facts.agents.get(name.lower()) if is_here else None))
+            wanted.append(_Wanted(address, kind, facts.agents.get(name_key(name)) if is_here else None))
     return wanted
 
 
@@ -301,7 +302,7 @@ def _admitted(
     """Who gets it, and who is left out under allow_partial; raises when somebody is refused without it."""
     seen: set[str | int] = set()
     for item in wanted:
-        key = item.agent.id if item.agent else item.address.lower()
+        key = item.agent.id if item.agent else name_key(item.address)
         if key in seen:
             raise DuplicateRecipient(recipients=[{"name": item.address, "code": "duplicate_recipient"}])
         seen.add(key)

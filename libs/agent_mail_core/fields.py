@@ -73,6 +73,11 @@ def _human_key(text: str) -> str:
     return key
 
 
+def name_key(text: str) -> str:
+    """How names and keys compare: the case of ASCII is ignored, and no other letter is ever taken for an ASCII one."""
+    return text.lower() if text.isascii() else text
+
+
 def _agent_name(name: str) -> str:
     if name.lower() in RESERVED_AGENT_NAMES:
         raise PydanticCustomError("reserved_name", "this name is reserved")

@@ -38,6 +38,15 @@ async def test_a_message_reaches_to_cc_and_bcc_and_says_so_to_its_sender(office:
     assert (await office.inbox("Ann")).messages == []
 
 
+async def test_no_other_letter_passes_for_an_ascii_one(office: Office) -> None:
+    """U+212A, the Kelvin sign, becomes a k in lower case."""
+    await office.register("Kay")
+    with pytest.raises(RecipientsUnknown):
+        await office.send("Ann", ["\N{KELVIN SIGN}ay"])
+    with pytest.raises(AgentNotFound):
+        await office.send("\N{KELVIN SIGN}ay", ["Ann"])
+
+
 async def test_a_message_is_read_as_it_was_written(office: Office) -> None:
     body = "# Title\r\n\n\ttab `code` <b>html</b> 東京 👍🏽 e\u0301 \u202e" + "x" * 5000
     sent = await office.send(

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from agent_mail_core.delivery import Delivered, Draft, Outgoing, SendFacts, SentMessage, decide, idempotency_scope
 from agent_mail_core.errors import AgentMailError, TransactionConflict
 from agent_mail_core.events import ARCHIVE_TOPIC
-from agent_mail_core.fields import RECIPIENT_KINDS
+from agent_mail_core.fields import RECIPIENT_KINDS, name_key
 from agent_mail_core.idempotency import IdempotencyScope, StoredAnswer
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, TeamId, ThreadId
 from agent_mail_core.search_text import phrase_text
@@ -88,7 +88,7 @@ async def _facts(db: Statements, team_id: TeamId, sends: Sequence[Outgoing]) -> 
     ]
     scopes: dict[int, IdempotencyScope] = {}
     for number, (send, fact) in enumerate(zip(sends, facts, strict=True)):
-        sender = fact.agents.get(send.sender_name.lower())
+        sender = fact.agents.get(name_key(send.sender_name))
         scope = idempotency_scope(send, sender) if sender else None
         if scope is not None:
             scopes[number] = scope

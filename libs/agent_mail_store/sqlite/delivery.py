@@ -20,7 +20,7 @@ from agent_mail_core.delivery import (
     idempotency_scope,
 )
 from agent_mail_core.events import NewEvent
-from agent_mail_core.fields import RECIPIENT_KINDS, PriorityRank
+from agent_mail_core.fields import RECIPIENT_KINDS, PriorityRank, name_key
 from agent_mail_core.ids import MessageId, ProjectId, TeamId, ThreadId
 from agent_mail_core.ports import Clock
 from agent_mail_core.search_text import encode
@@ -52,7 +52,7 @@ def _facts(statements: Statements, send: Outgoing, now: int) -> SendFacts:
     if project is None:
         return SendFacts(None, {}, None, None)
     agents = _agents(statements, project.id, send.names)
-    sender = agents.get(send.sender_name.lower())
+    sender = agents.get(name_key(send.sender_name))
     scope = idempotency_scope(send, sender) if sender is not None else None
     return SendFacts(
         project=project,
