@@ -8,6 +8,7 @@ behind it are never trusted to be the caller's: every query is scoped by team al
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -28,9 +29,11 @@ def _seal(identity: StoreIdentity, scope: str, payload: Sequence[object]) -> str
 def _open(identity: StoreIdentity, scope: str, cursor: str) -> list[object]:
     try:
         raw = base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
+        if base64.urlsafe_b64encode(raw).rstrip(b"=") != cursor.encode():  # the decoder passes over what is no base64
+            raise InvalidCursor
         tag, data = raw[:TAG_BYTES], raw[TAG_BYTES:]
         expected = hashlib.blake2b(data, key=identity.cursor_key, digest_size=TAG_BYTES, person=_person(scope)).digest()
-        if tag != expected:
+        if not hmac.compare_digest(tag, expected):
             raise InvalidCursor
         payload = json.loads(data)
     except (ValueError, binascii.Error):

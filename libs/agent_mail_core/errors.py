@@ -162,7 +162,7 @@ class ProjectNotFound(NotFound):
 
 
 class SlugTaken(Conflict):
-    """Another project has this slug."""
+    """Another project goes by this name, as its slug or its human_key: choose another slug or human_key."""
 
     code = "slug_taken"
 

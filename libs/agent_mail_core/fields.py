@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from agent_mail_core.ids import LARGEST_ID
 
+HUMAN_KEY_LENGTH = 1024
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
@@ -70,6 +71,8 @@ def _human_key(text: str) -> str:
     key = unicodedata.normalize("NFC", text).rstrip("/") or "/"
     if not key.strip():
         raise PydanticCustomError("blank", "must not be blank")
+    if len(key) > HUMAN_KEY_LENGTH:
+        raise PydanticCustomError("too_long", "must have at most 1024 characters once normalized (NFC)")
     return key
 
 
@@ -115,7 +118,7 @@ HumanKey = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=1024,
+        max_length=HUMAN_KEY_LENGTH,
         description="Stable key of the project, often the repository's absolute path; a label, never opened",
     ),
     AfterValidator(_one_line),
@@ -183,10 +186,13 @@ class PriorityRank(IntEnum):
     urgent = 2
 
 
+INTEGER_TEXTS = frozenset({"-1", "0", "1", "2"})
 PriorityWord = Literal["low", "normal", "high", "urgent"]
 
 
 def _priority(value: Any) -> Any:
+    if isinstance(value, str) and value in INTEGER_TEXTS:  # as query strings give them
+        return PriorityRank(int(value)).name
     if isinstance(value, int) and not isinstance(value, bool) and -1 <= value <= 2:
         return PriorityRank(value).name
     return value

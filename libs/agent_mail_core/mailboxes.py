@@ -34,6 +34,7 @@ from agent_mail_core.fields import (
     Timestamp,
 )
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
+from agent_mail_core.pages import fitting
 from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.threads import the_thread
 
@@ -224,15 +225,16 @@ async def check_inbox(app: App, caller: Caller, request: CheckInbox) -> Inbox:
         if request.cursor is not None:
             position = open_inbox_cursor(identity, agent_id, request.cursor)
             found = await db.mailboxes.after(agent_id, position, wanted, request.include_bodies, request.limit)
+            items, position = read_forward(found, request.limit)
             return Inbox(
-                messages=[inbox_message(item) for item in found.items],
+                messages=[inbox_message(item) for item in items],
                 unread_count=found.unread,
-                cursor=inbox_cursor(identity, agent_id, covered(found, request.limit)),
+                cursor=inbox_cursor(identity, agent_id, position),
             )
         below = open_inbox_cursor(identity, agent_id, request.before) if request.before is not None else None
         found = await db.mailboxes.newest(agent_id, below, wanted, request.include_bodies, request.limit + 1)
-    items = found.items[: request.limit]
-    highest = found.position if below is None else below - 1
+    items = fitting(found.items, request.limit)
+    highest = found.position if below is None else max(below - 1, 0)
     return Inbox(
         messages=[inbox_message(item) for item in items],
         unread_count=found.unread,
@@ -241,9 +243,14 @@ async def check_inbox(app: App, caller: Caller, request: CheckInbox) -> Inbox:
     )
 
 
-def covered(found: InboxSlice, limit: int) -> int:
-    """The highest position that a page read forward has covered: all of the mailbox unless the page is full."""
-    return found.items[-1].position if len(found.items) == limit else found.position
+def read_forward(found: InboxSlice, limit: int) -> tuple[list[InboxItem], int]:
+    """What of a slice read forward goes into a page, and the highest position that this covers.
+
+    That is all of the mailbox, what a filter left out included, unless the page is full or was cut.
+    """
+    items = fitting(found.items, limit)
+    is_whole = len(items) == len(found.items) < limit
+    return items, found.position if is_whole else items[-1].position
 
 
 async def _filter(db: Transaction, actor: Actor, request: CheckInbox) -> InboxFilter:

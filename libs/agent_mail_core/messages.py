@@ -29,6 +29,7 @@ from agent_mail_core.fields import (
     Result,
 )
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, TeamId, ThreadId
+from agent_mail_core.pages import fitting
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.projects import the_project
 
@@ -212,7 +213,7 @@ async def list_outbox(app: App, caller: Caller, request: ListOutbox) -> MessageP
         last = open_list_cursor(app.store.identity, scope, request.cursor, int)
         before = MessageId(int(last[0])) if last else None
         rows = await db.messages.sent_by(actor.agent.id, before, request.include_bodies, request.limit + 1)
-        page = rows[: request.limit]
+        page = fitting(rows, request.limit)
         states = by_message(await db.messages.recipients([record.id for record in page]))
     return MessagePage(
         messages=[Message(**message_fields(record, states.get(record.id, ()), actor.agent.id)) for record in page],

@@ -53,7 +53,9 @@ class Projects(Protocol):
     ) -> tuple[ProjectRecord, bool]:
         """The team's project of that key and whether this call made it, under the first of `slugs` that is free.
 
-        Atomic: of callers racing with one key, one makes it and all get the same. When none is free: SlugTaken. An
+        Atomic: of callers racing with one key, one makes it and all get the same. A slug is free when no project has it
+        as its slug, nor another as its human key, because `find` takes either; a new key that is another project's slug
+        is refused for the same reason. When none is free: SlugTaken. An
         existing project keeps its slug (an explicit one that another project holds is still SlugTaken) and takes a
         description that is not None.
         """

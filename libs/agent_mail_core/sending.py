@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -35,11 +36,17 @@ from agent_mail_core.search_text import IndexedText, index_text
 from agent_mail_core.suggestions import near_names
 
 MAX_RECIPIENTS = 100
+NEAR_NAMES_FOR = 5
+"""How many unknown recipients are told which names are near."""
+
 LONG_BODY = 8 * 1024
 """Characters past which a body is split into words on a thread, so that it does not hold up the event loop."""
 
 
 # --- send_message, reply_message --------------------------------------------------------------------------------------
+
+_long_bodies = ThreadPoolExecutor(1, "agent-mail-words")
+"""One at a time: each holds the interpreter for milliseconds at a stretch, and short sends go on beside it."""
 
 
 class SendMessage(Request):
@@ -158,7 +165,7 @@ async def reply_message(app: App, caller: Caller, request: ReplyMessage) -> Sent
 
 async def _indexed(body_md: str) -> IndexedText:
     if len(body_md) > LONG_BODY:
-        return await asyncio.to_thread(index_text, "", body_md)
+        return await asyncio.get_running_loop().run_in_executor(_long_bodies, index_text, "", body_md)
     return index_text("", body_md)
 
 
@@ -183,8 +190,9 @@ async def _with_near_names(
         if isinstance(error, AgentNotFound):
             return await agent_not_found(db, project, send.sender_name)
         known = await db.agents.names(project.id, NEAR_NAME_POOL)
-    for problem in error.data["recipients"]:
+    unknown = [problem for problem in error.data["recipients"] if problem["code"] == "agent_not_found"]
+    for problem in unknown[:NEAR_NAMES_FOR]:
         near = near_names(problem["name"].partition("@")[0], known)
-        if problem["code"] == "agent_not_found" and near:
+        if near:
             problem["near"] = near
     return error

@@ -1,13 +1,35 @@
 """Near names: what somebody who mistyped a name probably meant."""
 
 import difflib
+import heapq
 from collections.abc import Iterable
+
+MAX_LENGTH = 64
+"""Characters of a name that are compared."""
+
+CANDIDATES = 20
+"""How many names, those that share most pairs of letters, are compared in full: difflib takes up to 0.3 ms a name."""
 
 
 def near_names(wanted: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Up to `limit` known names that resemble `wanted`, best first, ignoring case; empty when none does."""
+    """Up to `limit` known names that resemble `wanted`, best first, ignoring case; empty when none does.
+
+    A thousand known names take a few milliseconds, whatever they are.
+    """
+    key = wanted[:MAX_LENGTH].casefold()
     by_key: dict[str, str] = {}
     for name in known:
-        by_key.setdefault(name.casefold(), name)
-    close = difflib.get_close_matches(wanted.casefold(), by_key, n=limit, cutoff=0.6)
-    return [by_key[key] for key in close]
+        by_key.setdefault(name[:MAX_LENGTH].casefold(), name)
+    pairs = _pairs(key)
+    likely = heapq.nlargest(CANDIDATES, by_key, key=lambda other: _likeness(pairs, _pairs(other)))
+    close = difflib.get_close_matches(key, likely, n=limit, cutoff=0.6)
+    return [by_key[other] for other in close]
+
+
+def _pairs(key: str) -> set[str]:
+    """Its pairs of neighbouring letters, with its first and its last by themselves."""
+    return {key[:1], key[-1:], *map("".join, zip(key, key[1:], strict=False))}
+
+
+def _likeness(one: set[str], other: set[str]) -> float:
+    return len(one & other) / (len(one) + len(other))

@@ -15,6 +15,7 @@ from agent_mail_core.errors import ThreadNotFound
 from agent_mail_core.fields import AgentName, Cursor, Line, PageSize, ProjectRef, Request, Result
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
 from agent_mail_core.messages import Message, by_message, message_fields
+from agent_mail_core.pages import fitting
 from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.projects import ProjectRecord, the_project
 from agent_mail_core.suggestions import near_names
@@ -183,7 +184,7 @@ async def get_thread(app: App, caller: Caller, request: GetThread) -> ThreadMess
         last = open_list_cursor(app.store.identity, scope, request.cursor, int)
         after = MessageId(last[0]) if last else None
         rows = await db.messages.of_thread(thread.id, after, request.include_bodies, request.limit + 1)
-        page = rows[: request.limit]
+        page = fitting(rows, request.limit)
         states = by_message(await db.messages.recipients([record.id for record in page]))
         participants = await db.threads.participants([thread.id])
     return ThreadMessages(

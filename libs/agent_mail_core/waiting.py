@@ -17,7 +17,7 @@ from agent_mail_core.fields import (
     Request,
     Result,
 )
-from agent_mail_core.mailboxes import InboxFilter, InboxMessage, covered, inbox_message
+from agent_mail_core.mailboxes import InboxFilter, InboxMessage, inbox_message, read_forward
 from agent_mail_core.ports import App, Caller, inbox_topic
 
 LOOK_AGAIN_SECONDS = 2.0
@@ -70,10 +70,11 @@ async def wait_for_messages(app: App, caller: Caller, request: WaitForMessages) 
                     found = await db.mailboxes.after(agent_id, position, wanted, request.include_bodies, WAIT_PAGE)
             remaining = deadline - asyncio.get_running_loop().time()
             if found.items or remaining <= 0 or app.is_draining():
+                items, covered = read_forward(found, WAIT_PAGE)
                 return WaitedMessages(
-                    messages=[inbox_message(item) for item in found.items],
+                    messages=[inbox_message(item) for item in items],
                     unread_count=found.unread,
-                    cursor=inbox_cursor(identity, agent_id, covered(found, WAIT_PAGE)),
+                    cursor=inbox_cursor(identity, agent_id, covered),
                     timed_out=not found.items,
                 )
             # What a filter left out is covered: the next look begins behind it.

@@ -472,3 +472,33 @@ async def test_owed_to_me_needs_to_know_who_i_am(office: Office) -> None:
         await office.pending(direction="owed_to_me")
     with pytest.raises(AgentNotYours):
         await office.of("somebody").pending("Ann")
+
+
+async def test_a_page_of_long_bodies_is_cut_and_its_cursor_goes_on_behind_the_cut(office: Office) -> None:
+    sent = [(await office.send("Ann", ["Bob"], body=str(number) * 250_000)).message_id for number in range(10)]
+    page = await office.inbox("Bob", cursor=await start_of(office, "Bob"), include_bodies=True, limit=100)
+    seen = [message.message_id for message in page.messages]
+    assert seen == sent[: len(seen)]
+    assert 1 <= len(seen) < 10
+    rest = await office.inbox("Bob", cursor=page.cursor, include_bodies=True, limit=100)
+    assert [message.message_id for message in rest.messages] == sent[len(seen) :]
+    newest = await office.inbox("Bob", include_bodies=True, limit=100)
+    assert [message.message_id for message in newest.messages] == sent[::-1][: len(newest.messages)]
+    assert newest.older_cursor is not None
+    older = await office.inbox("Bob", before=newest.older_cursor, include_bodies=True, limit=100)
+    assert [message.message_id for message in older.messages] == sent[::-1][len(newest.messages) :]
+
+
+async def start_of(office: Office, name: str) -> str:
+    """A cursor before the first message."""
+    oldest = await office.inbox(name, limit=1)
+    while oldest.older_cursor is not None:
+        oldest = await office.inbox(name, before=oldest.older_cursor, limit=1)
+    return oldest.cursor
+
+
+async def test_no_cursor_lies_before_the_beginning(office: Office) -> None:
+    empty = await office.inbox("Bob")
+    again = await office.inbox("Bob", before=empty.cursor)
+    sent = await office.send("Ann", ["Bob"])
+    assert [m.message_id for m in (await office.inbox("Bob", cursor=again.cursor)).messages] == [sent.message_id]

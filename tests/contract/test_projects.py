@@ -269,3 +269,15 @@ async def test_the_store_names_the_newest_projects_first(desk: Office, store: St
     async with store.read() as db:
         assert await db.projects.slugs(TEAM, 10) == ["a", "c", "b"]
         assert await db.projects.slugs(TEAM, 2) == ["a", "c"]
+
+
+async def test_no_project_takes_a_name_that_another_goes_by(office: Office) -> None:
+    """A reference is a slug or a key: what one project is called by, no other may take as either."""
+    mine = await office.ensure("team-notes", slug="other")
+    with pytest.raises(SlugTaken):
+        await office.ensure("/evil", slug="team-notes")
+    derived = await office.ensure("Team Notes")
+    assert derived.project.slug not in ("team-notes", "other")
+    with pytest.raises(SlugTaken):
+        await office.ensure("other")
+    assert (await office.ensure("team-notes")).project == mine.project

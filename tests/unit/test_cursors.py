@@ -115,3 +115,10 @@ def test_a_list_cursor_is_no_inbox_cursor_and_the_other_way_round() -> None:
         open_inbox_cursor(HERE, BOB, list_cursor(HERE, SCOPE, payload))
     with pytest.raises(InvalidCursor):
         open_list_cursor(HERE, SCOPE, inbox_cursor(HERE, BOB, 3), str, int, int)
+
+
+def test_nothing_may_be_added_to_a_cursor() -> None:
+    cursor = list_cursor(HERE, SCOPE, ["a"])
+    for altered in (cursor + "!!!", "*" + cursor, cursor + "=", cursor + "\n"):
+        with pytest.raises(InvalidCursor):
+            open_list_cursor(HERE, SCOPE, altered, str)

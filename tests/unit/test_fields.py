@@ -119,6 +119,7 @@ BAD: list[tuple[str, Any]] = [
     ("human_key", ""),
     ("human_key", "   "),
     ("human_key", "x" * 1025),
+    ("human_key", "\u0958" * 1000),  # twice as long once normalized
     ("slug", ""),
     ("slug", "-a"),
     ("slug", "a-"),
@@ -162,7 +163,7 @@ BAD: list[tuple[str, Any]] = [
     ("key", "x" * 129),
     ("body", "x" * (BODY_LIMIT + 1)),
     ("body", "é" * (BODY_LIMIT // 2 + 1)),
-    *(("priority", value) for value in ("Low", "", "highest", -2, 3, 1.0, True, "1")),
+    *(("priority", value) for value in ("Low", "", "highest", -2, 3, 1.0, True, "3", "1.0")),
     *(
         ("at", value)
         for value in (

@@ -19,7 +19,16 @@ class PostgresProjects(Projects):
         existing = await self._by_key(team_id, human_key)
         if existing is not None:
             return await self._kept(existing, slugs[0] if is_explicit else None, description), False
+        # Names that are slugs here and keys there are judged one project at a time; few are ever made.
+        await self._db.rows("SELECT pg_advisory_xact_lock(hashtext('agent_mail.projects'), $1::bigint::int)", team_id)
+        existing = await self._by_key(team_id, human_key)
+        if existing is not None:
+            return await self._kept(existing, slugs[0] if is_explicit else None, description), False
+        if await self._names(team_id, human_key, is_slug_only=True):
+            raise SlugTaken(slug=human_key)
         for slug in slugs:
+            if slug != human_key and await self._names(team_id, slug, is_slug_only=False):
+                continue
             made = await self._db.row(
                 """
                 INSERT INTO projects (team_id, human_key, slug, description) VALUES ($1, $2, $3, $4)
@@ -33,10 +42,6 @@ class PostgresProjects(Projects):
             )
             if made is not None:
                 return ProjectRecord(*made), True
-            # The slug is taken, or somebody has just made the project: a new statement sees which.
-            existing = await self._by_key(team_id, human_key)
-            if existing is not None:
-                return await self._kept(existing, slugs[0] if is_explicit else None, description), False
         raise SlugTaken(slug=slugs[0])
 
     async def _by_key(self, team_id: TeamId, human_key: str) -> ProjectRecord | None:
@@ -50,12 +55,23 @@ class PostgresProjects(Projects):
         )
         return ProjectRecord(*row) if row else None
 
+    async def _names(self, team_id: TeamId, name: str, is_slug_only: bool) -> bool:
+        """Whether a project goes by that name."""
+        rows = await self._db.rows(
+            """
+            SELECT 1 FROM projects WHERE team_id = $1 AND slug = $2
+            UNION ALL SELECT 1 FROM projects WHERE team_id = $1 AND key_digest(human_key) = $3 AND NOT $4
+            """,
+            team_id,
+            name,
+            key_digest(name),
+            is_slug_only,
+        )
+        return bool(rows)
+
     async def _kept(self, project: ProjectRecord, wanted_slug: str | None, description: str | None) -> ProjectRecord:
         if wanted_slug is not None and wanted_slug != project.slug:
-            taken = await self._db.rows(
-                "SELECT 1 FROM projects WHERE team_id = $1 AND slug = $2", project.team_id, wanted_slug
-            )
-            if taken:
+            if await self._names(project.team_id, wanted_slug, is_slug_only=wanted_slug == project.human_key):
                 raise SlugTaken(slug=wanted_slug)
         if description is None or description == project.description:
             return project

@@ -28,9 +28,9 @@ class SqliteProjects(Projects):
             (team_id, human_key),
         )
         if existing is None:
-            slug = next((slug for slug in slugs if not self._is_taken(team_id, slug)), None)
-            if slug is None:
-                raise SlugTaken(slug=slugs[0])
+            slug = next((slug for slug in slugs if not self._is_taken(team_id, slug, human_key)), None)
+            if slug is None or self._is_slug(team_id, human_key):
+                raise SlugTaken(slug=slugs[0] if slug is None else human_key)
             rows = self._statements.many(
                 """
                 INSERT INTO projects (team_id, slug, human_key, description, created_at) VALUES (?, ?, ?, ?, ?)
@@ -40,7 +40,7 @@ class SqliteProjects(Projects):
             )
             return project_record(rows[0]), True
         record = project_record(existing)
-        if is_explicit and slugs[0] != record.slug and self._is_taken(team_id, slugs[0]):
+        if is_explicit and slugs[0] != record.slug and self._is_taken(team_id, slugs[0], human_key):
             raise SlugTaken(slug=slugs[0])
         if description is not None and description != record.description:
             rows = self._statements.many(
@@ -53,10 +53,14 @@ class SqliteProjects(Projects):
             record = project_record(rows[0])
         return record, False
 
-    def _is_taken(self, team_id: TeamId, slug: str) -> bool:
-        return (
-            self._statements.row("SELECT 1 FROM projects WHERE team_id = ? AND slug = ?", (team_id, slug)) is not None
+    def _is_taken(self, team_id: TeamId, slug: str, own_key: str) -> bool:
+        is_key = slug != own_key and self._statements.row(
+            "SELECT 1 FROM projects WHERE team_id = ? AND human_key = ?", (team_id, slug)
         )
+        return bool(is_key) or self._is_slug(team_id, slug)
+
+    def _is_slug(self, team_id: TeamId, slug: str) -> bool:
+        return bool(self._statements.row("SELECT 1 FROM projects WHERE team_id = ? AND slug = ?", (team_id, slug)))
 
     async def find(self, team_id: TeamId, ref: str) -> ProjectRecord | None:
         return find_project(self._statements, team_id, ref)

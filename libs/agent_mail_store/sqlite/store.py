@@ -68,6 +68,7 @@ class SqliteStore(Store):
             self._read_block = _ReadBlock(file, SqliteTransaction(self._reads, clock))
             _check_schema(self._reads)
             self._identity = _identity(self._reads)
+            file.remember_log()
         except (AgentMailError, apsw.Error):
             self._long_reads.close()
             raise

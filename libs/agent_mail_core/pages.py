@@ -1,0 +1,29 @@
+"""How much one page may hold: as many entries as were asked for, and no more text than a slow reader may make us keep."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+PAGE_CHARACTERS = 2 * 1024 * 1024
+"""Of bodies in one page. A page is cut there, and its cursor goes on behind the cut."""
+
+
+class HasBody(Protocol):
+    """An entry that may bring a message's body."""
+
+    @property
+    def body_md(self) -> str | None: ...
+
+
+T = TypeVar("T", bound=HasBody)
+
+
+def fitting(entries: Sequence[T], limit: int) -> list[T]:
+    """The first `limit` entries, or fewer when their bodies are longer than a page may be; always the first one."""
+    fit: list[T] = []
+    size = 0
+    for entry in entries[:limit]:
+        size += len(entry.body_md or "")
+        if fit and size > PAGE_CHARACTERS:
+            break
+        fit.append(entry)
+    return fit
