@@ -12,7 +12,7 @@ from pydantic import Field
 from agent_mail_core import agent_names
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
 from agent_mail_core.errors import AgentNameTaken, AgentNotFound, AgentNotYours, AgentRetired
-from agent_mail_core.events import NewEvent
+from agent_mail_core.events import EventKind, NewEvent
 from agent_mail_core.fields import (
     AgentName,
     ContactPolicy,
@@ -245,7 +245,7 @@ class RegisterAgent(Request):
     name: NewAgentName | None = Field(None, description="Leave out to be given a free, memorable one")
     task_description: Description | None = Field(None, description="What the agent works on")
     contact_policy: ContactPolicy | None = Field(None, description="Who may write to it; new agents: auto")
-    idempotency_key: IdempotencyKey | None = Field(None, description="Only without name: a retry gets the same agent")
+    idempotency_key: IdempotencyKey | None = Field(None, description="Without name: a retry gets the same agent")
 
 
 class RegisteredAgent(Result):
@@ -258,53 +258,49 @@ async def register_agent(app: App, caller: Caller, request: RegisterAgent) -> Re
     """Join a project under a name. Call once at the start; the same name again updates your profile."""
     async with app.store.write() as db:
         project = await the_project(db, caller, request.project_slug)
-        new = NewAgent(
-            team_id=caller.team_id,
-            project_id=project.id,
-            owner=caller.principal,
-            program=request.program,
-            model=request.model,
-            task_description=request.task_description,
-            contact_policy=request.contact_policy,
-        )
-        if request.name is None:
-            return await _register_with_free_name(db, caller, request, new)
+        scope = None
+        if request.idempotency_key is not None:
+            scope = IdempotencyScope(
+                caller.team_id, caller.principal, NO_AGENT, "register_agent", request.idempotency_key
+            )
+            answer = await db.idempotency.take(scope, fingerprint(request))
+            if answer is not None:
+                first = RegisteredAgent.model_validate_json(check_same(answer, fingerprint(request)))
+                return first.model_copy(update={"replayed": True})
+        agent, outcome = await _register(db, caller, request, project)
+        event: EventKind = "agent.registered" if outcome == "created" else "agent.updated"
+        await db.events.add(NewEvent(event, caller.team_id, project.id, agent.id, data={"name": agent.name}))
+        result = RegisteredAgent(agent=agent_result(agent), created=outcome == "created")
+        if scope is not None:
+            await db.idempotency.keep(scope, result.model_dump_json())
+    app.presence.saw(agent.id)
+    return result
+
+
+async def _register(
+    db: Transaction, caller: Caller, request: RegisterAgent, project: ProjectRecord
+) -> tuple[AgentRecord, Registered]:
+    new = NewAgent(
+        team_id=caller.team_id,
+        project_id=project.id,
+        owner=caller.principal,
+        program=request.program,
+        model=request.model,
+        task_description=request.task_description,
+        contact_policy=request.contact_policy,
+    )
+    if request.name is not None:
         agent, outcome = await db.agents.register(request.name, new, caller.role >= Role.admin)
         if outcome == "taken":
             raise AgentNameTaken(agent_name=agent.name, suggestion="suggest_agent_names")
-        kind: Literal["agent.registered", "agent.updated"] = (
-            "agent.registered" if outcome == "created" else "agent.updated"
-        )
-        await db.events.add(NewEvent(kind, caller.team_id, project.id, agent.id, data={"name": agent.name}))
-    app.presence.saw(agent.id)
-    return RegisteredAgent(agent=agent_result(agent), created=outcome == "created")
-
-
-async def _register_with_free_name(
-    db: Transaction, caller: Caller, request: RegisterAgent, new: NewAgent
-) -> RegisteredAgent:
-    scope = None
-    if request.idempotency_key is not None:
-        scope = IdempotencyScope(caller.team_id, caller.principal, NO_AGENT, "register_agent", request.idempotency_key)
-        digest = fingerprint(request)
-        answer = await db.idempotency.take(scope, digest)
-        if answer is not None:
-            return RegisteredAgent.model_validate_json(check_same(answer, digest)).model_copy(update={"replayed": True})
+        return agent, outcome
     for number in range(NAME_ROUNDS):
         # Names run out slowly: later rounds add digits, so that a project of any size finds one.
         names = agent_names.draw(NAMES_A_ROUND, digits=max(0, number - 2))
-        agent = await db.agents.register_free(names, new)
-        if agent is not None:
-            break
-    else:
-        raise AgentNameTaken("No free name was found: give one.")
-    await db.events.add(
-        NewEvent("agent.registered", caller.team_id, new.project_id, agent.id, data={"name": agent.name})
-    )
-    result = RegisteredAgent(agent=agent_result(agent), created=True)
-    if scope is not None:
-        await db.idempotency.keep(scope, result.model_dump_json())
-    return result
+        free = await db.agents.register_free(names, new)
+        if free is not None:
+            return free, "created"
+    raise AgentNameTaken("No free name was found: give one.")
 
 
 # --- list_agents ------------------------------------------------------------------------------------------------------

@@ -152,11 +152,6 @@ class Draft:
     fingerprint: bytes
 
     @property
-    def visible_recipients(self) -> tuple[AgentRecord, ...]:
-        """Those that everyone may know of."""
-        return tuple(agent for agent, kind in self.recipients if kind != "bcc")
-
-    @property
     def event_data(self) -> dict[str, Any]:
         """What the message.sent event says; no bcc."""
         return {

@@ -1,4 +1,4 @@
-"""How much one page may hold: as many entries as were asked for, and no more text than a slow reader may make us keep."""
+"""How much one page holds: as many entries as asked for, and no more text than a slow reader may make us keep."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar

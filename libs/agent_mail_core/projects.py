@@ -54,8 +54,8 @@ class Projects(Protocol):
         """The team's project of that key and whether this call made it, under the first of `slugs` that is free.
 
         Atomic: of callers racing with one key, one makes it and all get the same. A slug is free when no project has it
-        as its slug, nor another as its human key, because `find` takes either; a new key that is another project's slug
-        is refused for the same reason. When none is free: SlugTaken. An
+        as its slug, nor another one as its human key: `find` takes either, and whoever goes by that key must not be led
+        elsewhere. When none is free: SlugTaken. An
         existing project keeps its slug (an explicit one that another project holds is still SlugTaken) and takes a
         description that is not None.
         """
@@ -135,7 +135,7 @@ def project_result(record: ProjectRecord) -> Project:
 
 class EnsureProject(Request):
     human_key: HumanKey
-    slug: Slug | None = Field(None, description="Short name for URLs; made from the key when left out")
+    slug: Slug | None = Field(None, description="Short name for URLs if the project is new; else made from the key")
     description: Description | None = None
 
     @field_validator("slug")

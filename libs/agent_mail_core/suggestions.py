@@ -2,6 +2,7 @@
 
 import difflib
 import heapq
+import itertools
 from collections.abc import Iterable
 
 MAX_LENGTH = 64
@@ -28,7 +29,7 @@ def near_names(wanted: str, known: Iterable[str], limit: int = 3) -> list[str]:
 
 def _pairs(key: str) -> set[str]:
     """Its pairs of neighbouring letters, with its first and its last by themselves."""
-    return {key[:1], key[-1:], *map("".join, zip(key, key[1:], strict=False))}
+    return {key[:1], key[-1:], *map("".join, itertools.pairwise(key))}
 
 
 def _likeness(one: set[str], other: set[str]) -> float:

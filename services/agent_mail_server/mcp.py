@@ -9,6 +9,7 @@ No request depends on an earlier one but by its session's record, and no worker 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,7 +59,7 @@ from agent_mail_server.operations import OPERATIONS, Operation
 
 SESSION_HEADER = "mcp-session-id"
 PLAIN_CALL_PARAMS = frozenset({"name", "arguments", "_meta"})
-MAX_CLIENT_PARAMS = 16 * 1024
+MAX_CLIENT_PARAMS = 4 * 1024
 """Bytes of a session's record; a client may hold thousands of sessions."""
 
 CLOSE_PATIENCE = 2.5
@@ -134,7 +135,11 @@ class McpEndpoint:
         if not is_json(headers.get("content-type", "")):
             raise Refused(415, "Content-Type must be application/json.")
         settings = self._app.settings
-        body = await read_body(receive, headers, settings.max_body_bytes)
+        try:
+            async with asyncio.timeout(settings.request_timeout_seconds):
+                body = await read_body(receive, headers, settings.max_body_bytes)
+        except TimeoutError:
+            raise Refused(400, "The body did not arrive in time.") from None
         if body is None:
             return
         message = parse_message(body, settings.max_json_depth)

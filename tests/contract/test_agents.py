@@ -10,6 +10,7 @@ from agent_mail_core.errors import (
     AgentNotFound,
     AgentNotYours,
     AgentRetired,
+    IdempotencyConflict,
     InvalidCursor,
     ProjectNotFound,
 )
@@ -341,3 +342,13 @@ async def test_reading_and_waiting_count_as_activity_once_presence_is_written(of
     assert await log.flush(app.store, everything=True) == 2
     assert (await record(office, "Ann")).last_active_at > registered.last_active_at
     assert await log.flush(app.store, everything=True) == 0
+
+
+async def test_a_key_beside_a_name_answers_again_too(office: Office) -> None:
+    first = await office.register("Kit", program="one", idempotency_key="k")
+    assert (first.created, first.replayed) == (True, False)
+    assert await office.register("Kit", program="one", idempotency_key="k") == first.model_copy(
+        update={"replayed": True}
+    )
+    with pytest.raises(IdempotencyConflict):
+        await office.register("Kit", program="two", idempotency_key="k")

@@ -491,10 +491,10 @@ async def test_a_page_of_long_bodies_is_cut_and_its_cursor_goes_on_behind_the_cu
 
 async def start_of(office: Office, name: str) -> str:
     """A cursor before the first message."""
-    oldest = await office.inbox(name, limit=1)
-    while oldest.older_cursor is not None:
-        oldest = await office.inbox(name, before=oldest.older_cursor, limit=1)
-    return oldest.cursor
+    first = (await office.inbox(name, limit=1)).cursor
+    while (page := await office.inbox(name, before=first, limit=1)).messages:
+        first = page.cursor
+    return page.cursor
 
 
 async def test_no_cursor_lies_before_the_beginning(office: Office) -> None:

@@ -1,6 +1,7 @@
 """Near names: what a mistyped name probably meant."""
 
 import difflib
+import random
 
 import pytest
 
@@ -35,15 +36,17 @@ def test_names_that_differ_by_case_only_are_one() -> None:
 
 def test_a_thousand_names_that_all_look_alike_take_no_second() -> None:
     """Comparing each in full took 27 s for a hundred recipients; the work, not the time, is asserted."""
-    compared: list[str] = []
+    compared = 0
 
     class Counting(difflib.SequenceMatcher[str]):
         def ratio(self) -> float:
-            compared.append(str(self.a))
+            nonlocal compared
+            compared += 1
             return super().ratio()
 
-    known = [f"{number:064b}" for number in range(1000)]
+    shuffle = random.Random(1).sample
+    known = ["".join(shuffle("01" * 32, 64)) for _ in range(1000)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(difflib, "SequenceMatcher", Counting)
         near_names("01" * 32, known)
-    assert len(compared) <= CANDIDATES
+    assert 0 < compared <= 2 * CANDIDATES  # the library asks twice for those that are close

@@ -4,6 +4,7 @@ The message of a driver's error never reaches a caller, who could read statement
 world's doing (a statement that is wrong, a value that does not fit its column) stays what it is: a fault of ours.
 """
 
+import socket
 from typing import NoReturn
 
 import asyncpg
@@ -55,8 +56,21 @@ def translate(error: BaseException) -> AgentMailError | None:
     if isinstance(error, _NOT_MIGRATED):
         return SchemaTooOld()
     if isinstance(error, _AWAY):
-        return DatabaseUnavailable()
+        return DatabaseUnavailable(_reason(error))
     return None
+
+
+def _reason(error: BaseException) -> str | None:
+    """What whoever set the server up can mend; fixed texts, because those of the driver name hosts and users."""
+    match error:
+        case asyncpg.InvalidAuthorizationSpecificationError():
+            return "The database server refuses the user or the password of DATABASE_URL."
+        case asyncpg.InvalidCatalogNameError():
+            return "The database server has no database of the name in DATABASE_URL."
+        case ConnectionRefusedError() | FileNotFoundError() | socket.gaierror():
+            return "No database server answers at the address in DATABASE_URL."
+        case _:
+            return None
 
 
 def raise_translated(error: BaseException) -> NoReturn:

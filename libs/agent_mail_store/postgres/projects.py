@@ -24,8 +24,6 @@ class PostgresProjects(Projects):
         existing = await self._by_key(team_id, human_key)
         if existing is not None:
             return await self._kept(existing, slugs[0] if is_explicit else None, description), False
-        if await self._names(team_id, human_key, is_slug_only=True):
-            raise SlugTaken(slug=human_key)
         for slug in slugs:
             if slug != human_key and await self._names(team_id, slug, is_slug_only=False):
                 continue
@@ -70,9 +68,12 @@ class PostgresProjects(Projects):
         return bool(rows)
 
     async def _kept(self, project: ProjectRecord, wanted_slug: str | None, description: str | None) -> ProjectRecord:
-        if wanted_slug is not None and wanted_slug != project.slug:
-            if await self._names(project.team_id, wanted_slug, is_slug_only=wanted_slug == project.human_key):
-                raise SlugTaken(slug=wanted_slug)
+        if (
+            wanted_slug is not None
+            and wanted_slug != project.slug
+            and await self._names(project.team_id, wanted_slug, is_slug_only=wanted_slug == project.human_key)
+        ):
+            raise SlugTaken(slug=wanted_slug)
         if description is None or description == project.description:
             return project
         row = await self._db.the_row(

@@ -29,8 +29,8 @@ class SqliteProjects(Projects):
         )
         if existing is None:
             slug = next((slug for slug in slugs if not self._is_taken(team_id, slug, human_key)), None)
-            if slug is None or self._is_slug(team_id, human_key):
-                raise SlugTaken(slug=slugs[0] if slug is None else human_key)
+            if slug is None:
+                raise SlugTaken(slug=slugs[0])
             rows = self._statements.many(
                 """
                 INSERT INTO projects (team_id, slug, human_key, description, created_at) VALUES (?, ?, ?, ?, ?)
@@ -57,10 +57,8 @@ class SqliteProjects(Projects):
         is_key = slug != own_key and self._statements.row(
             "SELECT 1 FROM projects WHERE team_id = ? AND human_key = ?", (team_id, slug)
         )
-        return bool(is_key) or self._is_slug(team_id, slug)
-
-    def _is_slug(self, team_id: TeamId, slug: str) -> bool:
-        return bool(self._statements.row("SELECT 1 FROM projects WHERE team_id = ? AND slug = ?", (team_id, slug)))
+        is_slug = self._statements.row("SELECT 1 FROM projects WHERE team_id = ? AND slug = ?", (team_id, slug))
+        return bool(is_key or is_slug)
 
     async def find(self, team_id: TeamId, ref: str) -> ProjectRecord | None:
         return find_project(self._statements, team_id, ref)
