@@ -1,12 +1,11 @@
-"""Sessions, wake-ups and waiters as their ports promise. The Redis half will run the same tests."""
-
-import asyncio
-from contextlib import AsyncExitStack
+"""What of the memory half a clock moved by hand shows, and waiters. What both halves do is in test_cluster_ports.py."""
 
 import pytest
 
 from agent_mail_cluster.memory import sessions as memory_sessions
 from agent_mail_cluster.memory.sessions import MemorySessions
+from agent_mail_cluster.memory.stream_log import MemoryStreamLog
+from agent_mail_cluster.memory.subscriptions import MemorySubscriptions
 from agent_mail_cluster.memory.waiters import MemoryWaiters
 from agent_mail_cluster.memory.wakeups import MemoryWakeups
 from agent_mail_core.clock import SystemClock
@@ -44,33 +43,6 @@ def sessions(clock: Hand) -> MemorySessions:
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_session_is_got_as_it_was_created(sessions: MemorySessions) -> None:
-    session = await sessions.create(TEAM, ANN, "2025-11-25", PARAMS)
-    assert await sessions.get(session.id) == session
-    assert (session.team_id, session.principal, session.protocol_version) == (TEAM, ANN, "2025-11-25")
-    assert session.client_params == PARAMS
-
-
-async def test_ids_cannot_be_guessed(sessions: MemorySessions) -> None:
-    ids = {(await sessions.create(TEAM, ANN, "2025-11-25", PARAMS)).id for _ in range(100)}
-    assert len(ids) == 100
-    assert all(len(session_id) == 32 and session_id.isascii() for session_id in ids)
-
-
-@pytest.mark.parametrize("session_id", ["", "nope", "\x00", "x" * 100_000, "ü\u2028"])
-async def test_an_unknown_id_is_none(sessions: MemorySessions, session_id: str) -> None:
-    assert await sessions.get(session_id) is None
-    await sessions.delete(session_id)
-
-
-async def test_a_deleted_session_is_none_and_deleting_twice_is_fine(sessions: MemorySessions) -> None:
-    session = await sessions.create(TEAM, ANN, "2025-11-25", PARAMS)
-    await sessions.delete(session.id)
-    await sessions.delete(session.id)
-    assert await sessions.get(session.id) is None
-    assert len(sessions) == 0
-
-
 async def test_use_keeps_a_session_and_disuse_ends_it(sessions: MemorySessions, clock: Hand) -> None:
     used = await sessions.create(TEAM, ANN, "2025-11-25", PARAMS)
     unused = await sessions.create(TEAM, ANN, "2025-11-25", PARAMS)
@@ -106,65 +78,27 @@ async def test_past_the_limit_the_principals_oldest_ends(
     assert await sessions.get(other_teams.id) is not None
 
 
-# --- wake-ups ---------------------------------------------------------------------------------------------------------
+# --- stream logs and subscriptions -----------------------------------------------------------------------------------
 
 
-async def test_a_publication_wakes_every_listener_of_its_topic() -> None:
-    wakeups = MemoryWakeups()
-    async with AsyncExitStack() as stack:
-        listeners = [await stack.enter_async_context(wakeups.subscribe("inbox:1")) for _ in range(3)]
-        stranger = await stack.enter_async_context(wakeups.subscribe("inbox:2"))
-        waits = [asyncio.create_task(listener.wait(5)) for listener in listeners]
-        await asyncio.sleep(0)
-        await wakeups.publish(["inbox:1", "inbox:3"])
-        assert await asyncio.gather(*waits) == [True, True, True]
-        assert await stranger.wait(0) is False
-
-
-async def test_what_is_published_between_waits_is_not_missed() -> None:
-    wakeups = MemoryWakeups()
-    async with wakeups.subscribe("inbox:1") as news:
-        await wakeups.publish(["inbox:1"])
-        await wakeups.publish(["inbox:1"])
-        assert await news.wait(5) is True
-        assert await news.wait(0) is False
-        await wakeups.publish(["inbox:1"])
-        assert await news.wait(0) is True
-
-
-async def test_what_was_published_before_wakes_nobody() -> None:
-    wakeups = MemoryWakeups()
-    await wakeups.publish(["inbox:1"])
-    async with wakeups.subscribe("inbox:1") as news:
-        assert await news.wait(0.01) is False
-
-
-async def test_a_wait_that_times_out_can_be_repeated() -> None:
-    wakeups = MemoryWakeups()
-    async with wakeups.subscribe("inbox:1") as news:
-        assert await news.wait(0.01) is False
-        waiting = asyncio.create_task(news.wait(5))
-        await asyncio.sleep(0)
-        await wakeups.publish(["inbox:1"])
-        assert await waiting is True
-
-
-async def test_a_topic_without_listeners_takes_no_memory() -> None:
-    wakeups = MemoryWakeups()
-    async with wakeups.subscribe("inbox:1"), wakeups.subscribe("inbox:1"):
-        assert wakeups.topics == {"inbox:1"}
-    assert wakeups.topics == frozenset()
-
-    async def wait() -> None:
-        async with wakeups.subscribe("inbox:2") as news:
-            await news.wait(60)
-
-    waiting = asyncio.create_task(wait())
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert wakeups.topics == frozenset()
+async def test_a_log_and_subscriptions_that_are_not_used_take_no_memory(clock: Hand) -> None:
+    log = MemoryStreamLog(clock, MemoryWakeups(), int(TTL))
+    subscriptions = MemorySubscriptions(clock, MemoryWakeups(), TTL)
+    for number in range(50):
+        await log.append(f"s{number}", b"x")
+        await subscriptions.add(f"s{number}", "uri")
+    clock.time += TTL * 0.9
+    await log.append("s7", b"y")
+    assert await subscriptions.uris("s7") == {"uri"}
+    clock.time += TTL * 0.9
+    assert len((await log.read_after("s7", None)).events) == 2
+    assert await subscriptions.uris("s7") == {"uri"}
+    assert await subscriptions.uris("s8") == frozenset()
+    assert (len(log), len(subscriptions)) == (1, 1)
+    clock.time += TTL
+    assert (await log.read_after("s7", None)).events == []
+    assert await subscriptions.uris("s7") == frozenset()
+    assert (len(log), len(subscriptions)) == (0, 0)
 
 
 # --- waiters ----------------------------------------------------------------------------------------------------------
