@@ -52,9 +52,21 @@ fix: $(DEV) ## Format, and mend what can be mended
 types: $(DEV) ## Check types, strictly
 	.venv/bin/mypy $(CODE)
 
+.PHONY: cluster
+cluster: $(DEV) ## Run PostgreSQL, Valkey, three servers and a balancer on 127.0.0.1:8765 (ARGS="--port … --workers …")
+	PYTHONPATH="$(CURDIR)" exec $(PY) -m tools.cluster $(ARGS)
+
+.PHONY: conformance
+conformance: $(DEV) ## Run the official MCP conformance suite against two workers (needs npx, and npm's registry)
+	PYTHONPATH="$(CURDIR)" $(PY) -m tests.conformance.run $(ARGS)
+
 .PHONY: bench
 bench: $(DEV) ## Measure requests per second against servers of its own (ARGS go to bench/main.py)
 	PYTHONPATH="$(CURDIR)" $(PY) bench/main.py $(ARGS)
+
+.PHONY: load
+load: $(DEV) ## A short load test of a cluster of its own, or of URL=… (ARGS go to loadtests/run.py)
+	PYTHONPATH="$(CURDIR)" $(PY) -m loadtests.run $(if $(findstring command,$(origin URL)),--url "$(URL)") $(ARGS)
 
 .PHONY: wheel
 wheel: $(DEV) ## Build the wheel into dist/, install it alone in a clean environment and send it requests
@@ -78,6 +90,10 @@ lock: $(DEV) ## Write requirements/*.txt anew from pyproject.toml (ARGS="--upgra
 .PHONY: migrate
 migrate: $(RUNTIME) ## Bring the database of DATABASE_URL to the current schema
 	.venv/bin/agent-mail migrate $(ARGS)
+
+.PHONY: env
+env: ## Write .env, the token and passwords of docker-compose.yml (FORCE=1 to replace one)
+	@FORCE="$(FORCE)" "$(PYTHON)" tools/make_env.py
 
 .PHONY: clean
 clean: ## Remove what the other targets made; the data of `make run` stays

@@ -123,6 +123,10 @@ class Mailboxes(Protocol):
         """Oldest first, above `position`."""
         ...
 
+    async def positions(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, int]:
+        """The last position in each mailbox; those without mail may be missing. One query, whatever their number."""
+        ...
+
     async def mark_read(self, agent_id: AgentId, message_ids: Sequence[MessageId], acknowledge: bool) -> list[ReadMark]:
         """Mark those that the agent received as read, and acknowledged if so asked; the first time stays.
 

@@ -6,7 +6,7 @@ Adapters implement the protocols; `main.py` of a service builds them. The protoc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from agent_mail_core.events import Events
     from agent_mail_core.health import MetricsSnapshot
     from agent_mail_core.idempotency import Idempotency
+    from agent_mail_core.limits import Limits
     from agent_mail_core.mailboxes import Mailboxes
     from agent_mail_core.message_search import MessageSearch
     from agent_mail_core.messages import Messages
     from agent_mail_core.projects import Projects
+    from agent_mail_core.replies import Replies
     from agent_mail_core.sessions import Sessions
     from agent_mail_core.settings import Settings
+    from agent_mail_core.signals import Signals
+    from agent_mail_core.stream_log import StreamLog
+    from agent_mail_core.subscriptions import Subscriptions
     from agent_mail_core.threads import Threads
 
 
@@ -48,6 +53,8 @@ class Caller:
     principal: Principal
     role: Role
     request_id: str
+    counts_for: str | None = None
+    """Whose calls its calls count among: a principal, or a client's address; None: they are not limited."""
 
 
 class Transaction(Protocol):
@@ -189,11 +196,11 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """A part that `ready` asks: its name, how to ask it, and whether nothing works without it."""
+    """A part that `ready` asks beside the database: its name, and how to ask it. Without it the service is degraded."""
 
     name: str
-    check: Callable[[], object]
-    is_essential: bool
+    check: Callable[[], Awaitable[None]]
+    """Returns when the part answers; else raises AgentMailError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +212,36 @@ class App:
     presence: Presence
     waiters: Waiters
     sessions: Sessions
+    signals: Signals
+    replies: Replies
+    stream_log: StreamLog
+    subscriptions: Subscriptions
+    limits: Limits
     metrics: Metrics
     clock: Clock
     settings: Settings
     version: str
     started_at: datetime
     is_draining: Callable[[], bool]
+    """Whether calls that wait, and streams, end now."""
+    is_leaving: Callable[[], bool] = lambda: False
+    """Whether new requests should be sent elsewhere."""
+    is_database_away: Callable[[], bool] = lambda: False
+    """Whether a call that needs the database would wait in vain."""
+    dependencies: Sequence[Dependency] = ()
+
+
+INBOX = "inbox:"
 
 
 def inbox_topic(agent_id: AgentId) -> str:
     """The wake-up topic of one agent's inbox."""
-    return f"inbox:{agent_id}"
+    return f"{INBOX}{agent_id}"
+
+
+def inbox_of(topic: str) -> AgentId | None:
+    """Whose inbox a wake-up topic is about; None for other topics."""
+    return AgentId(int(topic[len(INBOX) :])) if topic.startswith(INBOX) else None
 
 
 def inbox_topics(agent_ids: Sequence[AgentId]) -> list[str]:

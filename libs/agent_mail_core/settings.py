@@ -12,10 +12,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-SECRETS = frozenset({"HTTP_BEARER_TOKEN", "DATABASE_URL", "METRICS_TOKEN"})
+from agent_mail_core.limits import parse_budget
+
+SECRETS = frozenset({"HTTP_BEARER_TOKEN", "DATABASE_URL", "REDIS_URL", "METRICS_TOKEN"})
 """Settings that may also be given as the path of a file, under their name and `_FILE`."""
+
+
+REDIS_SCHEMES = ("redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://", "unix://")
 
 
 class SettingsError(Exception):
@@ -30,6 +35,21 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 """A list; commas separate its items in the environment."""
 
 
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for network in value:
+        ipaddress.ip_network(network, strict=False)
+    return value
+
+
+def _rate(value: str) -> str:
+    parse_budget("rate", value)
+    return value
+
+
+Networks = Annotated[Names, AfterValidator(_networks)]
+Rate = Annotated[str, AfterValidator(_rate)]
+
+
 class Settings(BaseModel):
     """Everything that can be set. Field names in upper case are the names of the environment variables."""
 
@@ -38,7 +58,10 @@ class Settings(BaseModel):
     # Where it listens
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8765, ge=1, le=65535, description="Port to listen on")
-    workers: int = Field(1, ge=1, le=1, description="HTTP worker processes")
+    workers: int = Field(1, ge=1, le=256, description="Worker processes on the port; several need REDIS_URL")
+    drain_seconds: float = Field(
+        5, ge=0, le=300, description="Seconds that a stopping server goes on accepting while `/ready` says 503"
+    )
 
     # Database
     database_url: SecretStr = Field(
@@ -48,6 +71,16 @@ class Settings(BaseModel):
     database_pool_size: int = Field(10, ge=2, le=500, description="Connections of a worker")
     database_statement_timeout: float = Field(5, gt=0, le=3600, description="Seconds a statement may take")
     database_lock_timeout: float = Field(2, gt=0, le=3600, description="Seconds to wait for a lock or a connection")
+    database_statement_cache: int = Field(
+        256, ge=0, le=10_000, description="Prepared statements a Postgres connection keeps; 0 behind PgBouncer"
+    )
+
+    # What several servers share
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis or Valkey: `redis://user:password@host:6379/0`, `rediss://…` with TLS, or"
+        " `redis+sentinel://host:26379,host:26379/service`",
+    )
 
     # Who may call
     auth_mode: Literal["none", "bearer"] = Field("none", description="`none` (loopback only) or `bearer`")
@@ -58,6 +91,16 @@ class Settings(BaseModel):
     )
     allowed_origins: Names = Field((), description="Origins that browsers may call from; empty: the same host")
     metrics_token: SecretStr | None = Field(None, min_length=16, description="A token that opens /metrics alone")
+
+    # How often they may
+    rate_limit_enabled: bool = Field(True, description="Limit how often callers may call")
+    rate_limit_reads: Rate = Field("100/minute", description="Reads of an acting agent, or of who names none")
+    rate_limit_writes: Rate = Field("100/minute", description="Writes, likewise")
+    rate_limit_logins: Rate = Field("10/minute", description="Credentials that are refused, by client address")
+    rate_limit_team: Rate = Field("6000/minute", description="All calls of a team")
+    trusted_proxies: Networks = Field(
+        (), description="Addresses or networks of proxies whose X-Forwarded-For names the client"
+    )
 
     # Bounds
     request_timeout_seconds: float = Field(10, gt=0, le=3600, description="Deadline of a request; waits have their own")
@@ -102,6 +145,11 @@ def load(
         **{key: value for key, value in (dotenv or {}).items() if value},
         **{k: v for k, v in environ.items() if v},
     }
+    problems += [
+        f"{name}: there is no such limit; there are {', '.join(n for n in known if n.startswith('RATE_LIMIT_'))}"
+        for name in merged
+        if name.startswith("RATE_LIMIT_") and name not in known
+    ]
     for name, field in known.items():
         if name in merged:
             values[field] = merged[name]
@@ -146,6 +194,10 @@ def check_together(settings: Settings) -> None:
             f"AUTH_MODE: none is refused on {settings.host}, which is not a loopback address; set AUTH_MODE=bearer and"
             " HTTP_BEARER_TOKEN, or ALLOW_INSECURE=true if something else guards the port"
         )
+    if settings.workers > 1 and settings.redis_url is None:
+        raise SettingsError("WORKERS: more than one needs REDIS_URL, through which workers wake each other")
+    if settings.redis_url is not None and not settings.redis_url.get_secret_value().startswith(REDIS_SCHEMES):
+        raise SettingsError(f"REDIS_URL: must begin with one of {', '.join(REDIS_SCHEMES)}")
     scheme, colon, _ = settings.database_url.get_secret_value().partition("://")
     if colon and scheme not in ("sqlite", "postgresql", "postgres"):
         raise SettingsError("DATABASE_URL: must be sqlite:///…, a path, or postgresql://…")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from pydantic import Field
 
 from agent_mail_core.agents import acting_agent
 from agent_mail_core.cursors import inbox_cursor, open_inbox_cursor
+from agent_mail_core.errors import AgentMailError
 from agent_mail_core.fields import (
     AgentName,
     Cursor,
@@ -17,11 +19,12 @@ from agent_mail_core.fields import (
     Request,
     Result,
 )
+from agent_mail_core.ids import AgentId
 from agent_mail_core.mailboxes import InboxFilter, InboxMessage, inbox_message, read_forward
-from agent_mail_core.ports import App, Caller, inbox_topic
+from agent_mail_core.ports import App, Caller, Store, inbox_of, inbox_topic
 
-LOOK_AGAIN_SECONDS = 2.0
-"""A waiting call looks by itself this often, for wake-ups that got lost."""
+LOOK_AGAIN_SECONDS = 15.0
+"""A waiting call looks by itself this often; while wake-ups may get lost, `InboxWatch` looks for all of them."""
 
 MAX_WAIT_SECONDS = 50
 
@@ -81,3 +84,28 @@ async def wait_for_messages(app: App, caller: Caller, request: WaitForMessages) 
             position = found.position
             await news.wait(min(remaining, LOOK_AGAIN_SECONDS))
             app.presence.saw(agent_id)
+
+
+class InboxWatch:
+    """Finds mail whose wake-up may be lost: one query for all inboxes that somebody on this worker waits for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._positions: dict[AgentId, int] = {}
+
+    async def grown(self, topics: Iterable[str]) -> list[str]:
+        """Those of the topics whose inbox has grown since the last call, or was not asked for then.
+
+        None while the database is away.
+        """
+        wanted = [agent_id for agent_id in map(inbox_of, topics) if agent_id is not None]
+        if not wanted:
+            self._positions = {}
+            return []
+        try:
+            async with self._store.read() as db:
+                found = await db.mailboxes.positions(wanted)
+        except AgentMailError:
+            return []
+        before, self._positions = self._positions, {agent_id: found.get(agent_id, 0) for agent_id in wanted}
+        return [inbox_topic(agent_id) for agent_id, at in self._positions.items() if before.get(agent_id) != at]

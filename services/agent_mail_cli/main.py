@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,14 +60,21 @@ def _global(
 def serve(
     host: Annotated[str | None, typer.Option(help="HOST: address to listen on.", show_default=False)] = None,
     port: Annotated[int | None, typer.Option(help="PORT: port to listen on.", show_default=False)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="WORKERS: processes on the port; several need REDIS_URL.", show_default=False)
+    ] = None,
     database_url: DatabaseUrl = None,
     config: ConfigFile = None,
 ) -> None:
-    """Serve MCP and REST until SIGTERM or Ctrl-C. A SQLite database is made and migrated at start."""
+    """Serve MCP and REST until SIGTERM or Ctrl-C. A SQLite database is made and migrated at start.
+
+    With several workers SIGHUP reads the settings again and replaces the workers one by one; nobody notices.
+    """
     from agent_mail_server.main import serve as serve_until_stopped  # takes most of a second, which only this needs
 
-    settings, warnings = _settings(config, HOST=host, PORT=port, DATABASE_URL=database_url)
-    raise typer.Exit(serve_until_stopped(settings, warnings))
+    options = {"HOST": host, "PORT": port, "WORKERS": workers, "DATABASE_URL": database_url}
+    settings, warnings = _settings(config, **options)
+    raise typer.Exit(serve_until_stopped(settings, warnings, lambda: _read(config, options)[0]))
 
 
 @cli.command()
@@ -94,19 +103,47 @@ def show_config(
     typer.echo(as_json(settings) if is_json else as_table(settings))
 
 
+@cli.command()
+def doctor(
+    database_url: DatabaseUrl = None,
+    config: ConfigFile = None,
+    is_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Look whether database, schema, Redis, clocks and disk are well, and whether the connections suffice.
+
+    Exit status 10 when one of them is not.
+    """
+    from agent_mail_cli import doctor as examination
+
+    settings, warnings = _settings(config, DATABASE_URL=database_url)
+    _warn(warnings)
+    findings = asyncio.run(examination.examine(settings))
+    if is_json:
+        typer.echo(json.dumps(examination.as_rows(findings), indent=2))
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.status:<8} {finding.name:<14} {finding.detail}")
+    raise typer.Exit(STATUS_AND_EXIT["unavailable"][1] if examination.worst(findings) == "failed" else 0)
+
+
 def _settings(config: Path | None, **options: str | int | None) -> tuple[Settings, list[str]]:
-    """Settings from options, environment, `.env` and file; or the end of the program, with every problem on a line."""
-    given = {name: str(value) for name, value in options.items() if value is not None}
+    """The settings in force; or the end of the program, with every problem on a line."""
     try:
-        return load(
-            {**os.environ, **given},
-            dotenv.dotenv_values(".env"),
-            _toml(config) if config is not None else None,
-            lambda path: Path(path).read_text(encoding="utf-8"),
-        )
+        return _read(config, options)
     except SettingsError as error:
         typer.echo(f"agent-mail: the settings cannot be used\n{error}", err=True)
         sys.exit(BAD_SETTINGS)
+
+
+def _read(config: Path | None, options: Mapping[str, str | int | None]) -> tuple[Settings, list[str]]:
+    """Settings from options, environment, `.env` and file. Raises SettingsError."""
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    return load(
+        {**os.environ, **given},
+        dotenv.dotenv_values(".env"),
+        _toml(config) if config is not None else None,
+        lambda path: Path(path).read_text(encoding="utf-8"),
+    )
 
 
 def _toml(path: Path) -> dict[str, Any]:

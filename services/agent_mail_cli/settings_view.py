@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from agent_mail_core.settings import Settings, names
 
 MASK = "********"
-_SECRET_PARAMETERS = ("password", "sslpassword", "passfile")
+URLS = ("database_url", "redis_url")
+_SECRET_PARAMETERS = ("password", "sslpassword", "passfile", "sentinel_password")
 
 
 def shown(settings: Settings) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def shown(settings: Settings) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, field in names().items():
         value = getattr(settings, field)
-        if field == "database_url":
+        if field in URLS and value is not None:
             value = without_password(value.get_secret_value())
         elif isinstance(value, SecretStr):
             value = MASK

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_mail_core.errors import AgentMailError, MethodNotAllowed, Overloaded
+from agent_mail_core.errors import AgentMailError, Limited, MethodNotAllowed, Overloaded, Unauthenticated
 from agent_mail_core.ports import App
 from agent_mail_server.callers import Callers
 from agent_mail_server.docs_page import DocsPages
@@ -26,6 +26,7 @@ from agent_mail_server.http_request import (
     internal_error_answer,
     request_id,
 )
+from agent_mail_server.limiting import count_refused
 from agent_mail_server.metrics import PROMETHEUS_TEXT, ServerMetrics
 from agent_mail_server.openapi import openapi_json
 from agent_mail_server.operations import OPERATIONS
@@ -53,7 +54,13 @@ class Endpoint(Protocol):
 class AgentMailServer:
     """The application. Holds no state but counters."""
 
-    def __init__(self, app: App, metrics: ServerMetrics, mcp: ASGIApp) -> None:
+    def __init__(
+        self,
+        app: App,
+        metrics: ServerMetrics,
+        mcp: ASGIApp,
+        closes_connections: Callable[[], bool],
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._callers = Callers(app.settings)
@@ -62,6 +69,7 @@ class AgentMailServer:
         self._mcp = mcp
         self._max_in_flight = app.settings.max_in_flight
         self._is_draining: Callable[[], bool] = app.is_draining
+        self._closes_connections = closes_connections
         self._idle = asyncio.Event()
         self.routes: Routes[Endpoint] = Routes()
         for method, path, endpoint in RestApi(app, metrics, self._callers, OPERATIONS).routes():
@@ -135,6 +143,8 @@ class AgentMailServer:
             answer = error_answer(error, http.request_id)
             answer.headers.append((b"allow", ", ".join(error.data["allowed"]).encode()))
             return answer
+        except Unauthenticated as error:
+            return await self._unauthenticated(http, error)
         except AgentMailError as error:
             return error_answer(error, http.request_id)
         except ClientGone:
@@ -142,6 +152,14 @@ class AgentMailServer:
         except Exception as error:  # noqa: BLE001 - the last line: whatever it is, the client gets an answer and the log the cause
             self._log.failed(http.request_id, http.operation, error)
             return internal_error_answer(http.request_id)
+
+    async def _unauthenticated(self, http: HttpRequest, error: Unauthenticated) -> Answer:
+        """The answer to a request without a valid credential: the error, or that there are too many of them."""
+        try:
+            await count_refused(self._app, self._callers.address(http), b"authorization" in http.headers)
+        except Limited as limited:
+            return error_answer(limited, http.request_id)
+        return error_answer(error, http.request_id)
 
     def _admit(self, http: HttpRequest) -> Answer | None:
         """Refuse what must not be started; or answer a browser that only asks whether it may call."""
@@ -171,7 +189,9 @@ class AgentMailServer:
         try:
             preflight = self._admit(http)
             if preflight is None:
-                http.caller = self._callers.caller(http.headers, http.request_id)
+                http.caller = self._callers.caller(http)
+        except Unauthenticated as error:
+            preflight = await self._unauthenticated(http, error)
         except AgentMailError as error:
             preflight = error_answer(error, http.request_id)
         if preflight is not None:
@@ -199,7 +219,7 @@ class AgentMailServer:
 
     def _common_headers(self, http: HttpRequest, security: Headers) -> Headers:
         headers = [(b"x-request-id", http.request_id.encode()), *security, *self._guard.cors_headers(http.headers)]
-        if self._is_draining() and http.scope["http_version"] != "2":
+        if self._closes_connections() and http.scope["http_version"] != "2":
             headers.append((b"connection", b"close"))
         return headers
 
@@ -241,7 +261,7 @@ class _Private:
         self._callers = callers
 
     async def answer(self, http: HttpRequest) -> Answer:
-        http.caller = self._callers.caller(http.headers, http.request_id)
+        http.caller = self._callers.caller(http)
         return await self._endpoint.answer(http)
 
 
@@ -253,5 +273,5 @@ class _PrometheusText:
         self._callers = callers
 
     async def answer(self, http: HttpRequest) -> Answer:
-        http.caller = self._callers.metrics_reader(http.headers, http.request_id)
+        http.caller = self._callers.metrics_reader(http)
         return Answer(200, self._metrics.prometheus(), PROMETHEUS_TEXT.encode())

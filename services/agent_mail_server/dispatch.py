@@ -1,4 +1,4 @@
-"""Performing an operation for a caller: role, deadline, retries of lost races, and the counters.
+"""Performing an operation for a caller: limit, role, deadline, retries of lost races, and the counters.
 
 Both transports end here.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import random
 
-from agent_mail_core.errors import Forbidden, TransactionConflict, Unavailable
+from agent_mail_core.errors import DatabaseUnavailable, Forbidden, Limited, TransactionConflict, Unavailable
 from agent_mail_core.fields import Request, Result
+from agent_mail_core.limits import Allowance
 from agent_mail_core.ports import App, Caller
+from agent_mail_server.limiting import UNCOUNTED, count
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import Operation
 
@@ -20,15 +22,39 @@ TRIES = 4
 _writes: set[asyncio.Future[Result]] = set()
 
 
-async def perform(app: App, metrics: ServerMetrics, caller: Caller, operation: Operation, request: Request) -> Result:
-    """Run the use case, or raise why not.
+async def counted(
+    app: App, metrics: ServerMetrics, caller: Caller, operation: Operation, request: Request
+) -> Allowance | None:
+    """Count the call against its caller's budgets; what is left, or None where nothing counts. Raises Limited."""
+    if caller.counts_for is None or operation.name in UNCOUNTED:
+        return None
+    try:
+        return await count(app, caller, operation.is_write, request)
+    except Limited:
+        with metrics.operation(operation.name):
+            raise
+
+
+async def perform(
+    app: App,
+    metrics: ServerMetrics,
+    caller: Caller,
+    operation: Operation,
+    request: Request,
+    is_counted: bool = False,
+) -> Result:
+    """Run the use case, or raise why not. `is_counted`: whoever calls has called `counted` before.
 
     A read ends at REQUEST_TIMEOUT_SECONDS and when its caller goes away. A write that has begun is never abandoned: its
     statements have deadlines of their own, and if the caller is cancelled it commits all the same.
     """
+    if not is_counted:
+        await counted(app, metrics, caller, operation, request)
     if caller.role < operation.role:
         raise Forbidden(f"{operation.name} needs the role {operation.role.name}.", role=caller.role.name)
     with metrics.operation(operation.name):
+        if operation.name not in UNCOUNTED and app.is_database_away():  # those need no database
+            raise DatabaseUnavailable
         if operation.is_waiting:
             return await operation.use_case(app, caller, request)
         if operation.is_write:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope
 from agent_mail_core.errors import AgentMailError, Limited, TooLarge, Unavailable
 from agent_mail_core.ports import Caller
 from agent_mail_server.errors import RETRY_AFTER_SECONDS, error_body, http_status, internal_error
+from agent_mail_server.limiting import refusal_headers
 
 Headers = list[tuple[bytes, bytes]]
 JSON = b"application/json"
@@ -89,6 +90,7 @@ def error_answer(error: AgentMailError, request_id: str) -> Answer:
     headers: Headers = []
     if isinstance(error, Limited | Unavailable):
         headers.append((b"retry-after", str(error.data.get("retry_after_seconds", RETRY_AFTER_SECONDS)).encode()))
+        headers += refusal_headers(error.data)
     elif status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="agent-mail"'))
     return Answer(status, dumped(error_body(error, request_id)), headers=headers, code=error.code)

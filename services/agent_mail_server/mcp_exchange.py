@@ -15,7 +15,7 @@ import orjson
 from mcp_types import INTERNAL_ERROR, ErrorData, ProgressToken, RequestId
 from starlette.types import Receive, Send
 
-from agent_mail_server.mcp_streams import EventStream, Pace, until_gone
+from agent_mail_server.mcp_streams import EventStream, Pace, StreamRecord, until_gone
 from agent_mail_server.mcp_wire import HeaderList, Reply, error_message, send_json
 
 REQUEST_CANCELLED = -32800
@@ -44,17 +44,24 @@ class Exchange:
         stops_when_gone: bool,
         progress_token: ProgressToken | None = None,
         becomes_stream: bool = False,
+        record: StreamRecord | None = None,
+        is_subscription: bool = False,
     ) -> None:
-        """`becomes_stream`: at once if there is a progress token, else when the work has taken a while."""
+        """`becomes_stream`: at once if there is a progress token, else when the work has taken a while.
+
+        With a record a client can leave the stream and come back to it. A subscription ends when the server does: its
+        client is told when to come back.
+        """
         self.message_id = message_id
         self._receive = receive
         self._send = send
         self._headers = headers
         self._pace = pace
-        self._stream = EventStream(send, headers) if takes_streams else None
+        self._stream = EventStream(send, headers, record) if takes_streams else None
         self._stops_when_gone = stops_when_gone
         self._progress_token = progress_token
         self._becomes_stream = becomes_stream
+        self._is_subscription = is_subscription
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self._stopped: Stop | None = None
         self._minder: asyncio.Task[None] | None = None
@@ -78,9 +85,14 @@ class Exchange:
             if self._minder is not None:
                 await self._end_minding(self._minder)
         if self._stream is not None and self._stream.has_begun:
-            await self._stream.end(reply.body if reply is not None else None)
+            await self._stream.end(reply.body if reply is not None else None, reconnect=self._is_subscription)
         elif reply is not None and not self._is_gone:
             await send_json(self._send, reply.status, reply.body, self._headers)
+
+    @property
+    def takes_streams(self) -> bool:
+        """Whether anything but the answer can be sent."""
+        return self._stream is not None
 
     def stop(self, why: Stop) -> None:
         """End the work, unless it is done."""
@@ -100,6 +112,11 @@ class Exchange:
         params = {"progressToken": self._progress_token, "progress": progress, "total": total, "message": text}
         given = {name: value for name, value in params.items() if value is not None}
         await self.tell({"method": "notifications/progress", "params": given})
+
+    async def park(self) -> None:
+        """Let the client go while the work goes on; with a record it can come back for what follows."""
+        if self._stream is not None:
+            await self._stream.park()
 
     def _stopped_reply(self, why: Stop) -> Reply | None:
         if why is Stop.cancelled:
@@ -143,56 +160,3 @@ class Exchange:
             await self.tell_progress(ticks * self._pace.tick)
         if self._stream is not None and self._stream.has_begun and ticks % self._pace.comment_ticks == 0:
             await self._stream.comment()
-
-
-class RunningCalls:
-    """The calls that something may stop: a client by its session and request id, the server's end those that wait."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[tuple[str, RequestId | None], Exchange] = {}
-        self._waiting: set[Exchange] = set()
-        self._none_waits = asyncio.Event()
-        self._none_waits.set()
-
-    def add(self, session_id: str, exchange: Exchange) -> None:
-        """The call can be cancelled by its session's client."""
-        self._by_key[session_id, exchange.message_id] = exchange
-
-    def remove(self, session_id: str, exchange: Exchange) -> None:
-        """It has been answered."""
-        if self._by_key.get((session_id, exchange.message_id)) is exchange:
-            del self._by_key[session_id, exchange.message_id]
-
-    def cancel(self, session_id: str, message_id: object) -> None:
-        """Stop the session's call of that id, if it runs."""
-        if isinstance(message_id, str | int) and not isinstance(message_id, bool):
-            exchange = self._by_key.get((session_id, message_id))
-            if exchange is not None:
-                exchange.stop(Stop.cancelled)
-
-    def cancel_all(self, session_id: str) -> None:
-        """Stop all calls of a session."""
-        for (owner, _), exchange in list(self._by_key.items()):
-            if owner == session_id:
-                exchange.stop(Stop.cancelled)
-
-    def begin_waiting(self, exchange: Exchange) -> None:
-        """The call waits for something, and may do so for long."""
-        self._waiting.add(exchange)
-        self._none_waits.clear()
-
-    def end_waiting(self, exchange: Exchange) -> None:
-        """It does no longer."""
-        self._waiting.discard(exchange)
-        if not self._waiting:
-            self._none_waits.set()
-
-    async def close(self, patience: float) -> None:
-        """Give the waiting calls `patience` seconds to end by themselves, then stop them; return when none is left."""
-        try:
-            async with asyncio.timeout(patience):
-                await self._none_waits.wait()
-        except TimeoutError:
-            for exchange in list(self._waiting):
-                exchange.stop(Stop.closing)
-            await self._none_waits.wait()

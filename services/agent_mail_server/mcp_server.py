@@ -7,15 +7,15 @@ behind a port, so it is made anew from the record, or from a request's own envel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
 from mcp.server import Server, ServerRequestContext
-from mcp.server.caching import CacheHint
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.connection import Connection
 from mcp.server.runner import ServerRunner, aclose_shielded, modern_error_data, serve_one
-from mcp.shared.dispatcher import CallOptions
+from mcp.shared.dispatcher import CallOptions, Outbound
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from mcp.shared.message import MessageMetadata, ServerMessageMetadata
@@ -24,20 +24,29 @@ from mcp_types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    DiscoverResult,
     InitializeRequestParams,
     ListToolsResult,
     PaginatedRequestParams,
     RequestId,
+    RequestParams,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from agent_mail_core.ports import Caller
+from agent_mail_core.replies import Replies
 from agent_mail_core.sessions import Session
+from agent_mail_server.mcp_asked import Asked, asked_of
+from agent_mail_server.mcp_channel import ask, notification
 from agent_mail_server.mcp_exchange import Exchange
-from agent_mail_server.mcp_tools import Tools, Toolset, as_result
+from agent_mail_server.mcp_resources import InboxListen, InboxResources
+from agent_mail_server.mcp_streams import primes_streams
+from agent_mail_server.mcp_tools import Tools, as_result
 from agent_mail_server.mcp_wire import Reply, error_message, result_message
 
 NAME = "agent-mail"
+LISTS: tuple[CacheableMethod, ...] = ("tools/list", "resources/list", "resources/templates/list", "server/discover")
 LIST_HINT = CacheHint(ttl_ms=300_000, scope="private")
+READ_HINT = CacheHint(ttl_ms=0, scope="private")
 INSTRUCTIONS = (
     "Mail between coding agents of a project. Start: ensure_project (human_key: the repository's absolute path), then "
     "register_agent once; keep the name it answers. Then check_inbox, or wait_for_messages instead of polling, each "
@@ -47,27 +56,13 @@ INSTRUCTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Who asks, and through which list of tools."""
-
-    caller: Caller
-    toolset: Toolset
-    headers: Mapping[str, str]
-
-
-def _asked(context: ServerRequestContext[Any]) -> Asked:
-    assert isinstance(context.request, Asked)
-    return context.request
-
-
-def build_server(tools: Tools, version: str) -> Server[Any]:
-    """The server whose tools are the operations."""
+def build_server(tools: Tools, resources: InboxResources, listen: InboxListen, version: str) -> Server[Any]:
+    """The server whose tools are the operations, and whose resources are inboxes."""
 
     async def list_tools(context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListToolsResult:
         if params is not None and params.cursor is not None:
             raise MCPError(INVALID_PARAMS, "Unknown cursor: the list has one page.")
-        return ListToolsResult(tools=tools.listed(_asked(context).toolset))
+        return ListToolsResult(tools=tools.listed(asked_of(context).toolset))
 
     async def call_tool(context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
         operation = tools.find(params.name)
@@ -75,69 +70,93 @@ def build_server(tools: Tools, version: str) -> Server[Any]:
             near = tools.near(params.name)
             hint = f" Did you mean {' or '.join(near)}?" if near else " See tools/list."
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:100]}.{hint}")
-        return as_result(await tools.call(_asked(context).caller, operation, params.arguments or {}))
+        return as_result(await tools.call(asked_of(context).caller, operation, params.arguments or {}))
 
-    return Server(
+    async def discover(context: ServerRequestContext[Any], params: RequestParams | None) -> DiscoverResult:
+        """As the SDK's, which takes every server that is listened to for one whose lists change."""
+        capabilities = server.get_capabilities()
+        return DiscoverResult(
+            supported_versions=list(MODERN_PROTOCOL_VERSIONS), capabilities=capabilities, instructions=INSTRUCTIONS
+        )
+
+    server = Server[Any](
         NAME,
         version=version,
         title="Agent Mail",
         instructions=INSTRUCTIONS,
-        cache_hints={"tools/list": LIST_HINT, "server/discover": LIST_HINT},
+        cache_hints={**dict.fromkeys(LISTS, LIST_HINT), "resources/read": READ_HINT},
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_list_resources=resources.list,
+        on_list_resource_templates=resources.list_templates,
+        on_read_resource=resources.read,
+        on_subscribe_resource=resources.subscribe,
+        on_unsubscribe_resource=resources.unsubscribe,
+        on_subscriptions_listen=listen,
     )
-
-
-class NoChannel:
-    """The way to a client outside its requests, while there is none."""
-
-    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
-        return
-
-    async def send_raw_request(
-        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
-    ) -> dict[str, Any]:
-        raise NoBackChannelError(method)
-
-
-NO_CHANNEL = NoChannel()
+    server.add_request_handler("server/discover", RequestParams, discover)
+    return server
 
 
 @dataclass(slots=True)
-class RequestContext(NoChannel):
-    """The SDK's view of one message (its `DispatchContext`): a handler's notifications go into the message's answer."""
+class RequestContext(Outbound):
+    """The SDK's view of one message (its `DispatchContext`): what a handler sends goes into the message's answer."""
 
     transport: TransportContext
     message_metadata: MessageMetadata
     exchange: Exchange | None = None
+    replies: Replies | None = None
+    session_id: str = ""
     request_id: RequestId | None = None
-    can_send_request: bool = False
     cancel_requested: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def can_send_request(self) -> bool:
+        return self.transport.can_send_request
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
         if self.exchange is not None:
-            given = {} if params is None else {"params": dict(params)}
-            await self.exchange.tell({"method": method, **given})
+            await self.exchange.tell(notification(method, params))
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         if self.exchange is not None:
             await self.exchange.tell_progress(progress, total, message)
 
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        if self.exchange is None or self.replies is None or not self.can_send_request:
+            raise NoBackChannelError(method)
+        return await ask(self.replies, self.session_id, self.exchange.tell, method, params, opts)
 
-def request_context(asked: Asked, exchange: Exchange | None) -> RequestContext:
-    """The context of a request, or of a notification when there is no exchange."""
+
+def request_context(
+    asked: Asked, exchange: Exchange | None, session: Session | None = None, replies: Replies | None = None
+) -> RequestContext:
+    """The context of a request, or of a notification when there is no exchange.
+
+    In a session whose client takes streams a handler can ask the client, and let it go while the handler works on.
+    """
+    can_ask = session is not None and exchange is not None and exchange.takes_streams
+    can_park = can_ask and session is not None and primes_streams(session)
+    metadata = ServerMessageMetadata(
+        request_context=replace(asked, session_id=session.id) if session is not None else asked,
+        close_sse_stream=exchange.park if can_park and exchange is not None else None,
+    )
     return RequestContext(
-        transport=TransportContext(kind="streamable-http", can_send_request=False, headers=asked.headers),
-        message_metadata=ServerMessageMetadata(request_context=asked),
+        transport=TransportContext(kind="streamable-http", can_send_request=can_ask, headers=asked.headers),
+        message_metadata=metadata,
         exchange=exchange,
+        replies=replies,
+        session_id=session.id if session is not None else "",
         request_id=exchange.message_id if exchange is not None else None,
     )
 
 
-def session_connection(session: Session) -> Connection:
+def session_connection(session: Session, channel: Outbound) -> Connection:
     """A session's connection, for one request."""
     connection = Connection(
-        NO_CHANNEL,
+        channel,
         protocol_version=session.protocol_version,
         session_id=session.id,
         client_params=InitializeRequestParams.model_validate(session.client_params, by_name=False),
@@ -151,6 +170,13 @@ class SdkServer:
 
     def __init__(self, server: Server[Any]) -> None:
         self.server = server
+
+    def close_listening(self) -> None:
+        """End the calls that listen, each with its result, when the handler knows how (as the SDK's own does)."""
+        entry = self.server.get_request_handler("subscriptions/listen")
+        close = getattr(entry.handler, "close", None) if entry is not None else None
+        if close is not None:
+            close()
 
     async def reply(
         self,

@@ -1,23 +1,24 @@
-"""Event streams of the MCP endpoint: how they are written, and those that clients hold open by GET.
+"""Event streams of the MCP endpoint: how one is written, and how its events are kept for a client that comes back.
 
-A stream is written by one task at a time and stays alive by comments. What is carried comes from elsewhere: nothing yet
-on a stream opened by GET, which is there because clients of the handshake revisions open one.
+A stream is written by one task at a time and stays alive by comments. With a record, each event gets an id and outlives
+the connection: `mcp_session_streams` reads it out again, on whichever worker the client returns to.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
 
+from mcp_types.version import is_version_at_least
 from starlette.types import Receive, Send
 
-from agent_mail_core.ids import Principal, TeamId
-from agent_mail_server.mcp_wire import HeaderList, Refused
+from agent_mail_core.errors import Unavailable
+from agent_mail_core.sessions import Session
+from agent_mail_core.stream_log import StreamLog
+from agent_mail_server.mcp_wire import HeaderList
 
-Owner = tuple[TeamId, Principal]
-
-MAX_STREAMS_A_PRINCIPAL = 10
 RECONNECT_MS = 1000
 STREAM_HEADERS: HeaderList = [
     (b"content-type", b"text/event-stream"),
@@ -35,122 +36,142 @@ class Pace:
     progress_ticks: int = 2
     comment_ticks: int = 3
 
+    @property
+    def comment_every(self) -> float:
+        """Seconds between the comments of a stream on which nothing happens."""
+        return self.tick * self.comment_ticks
+
+
+def primes_streams(session: Session) -> bool:
+    """Whether the session's revision begins a stream with an event that has an id and no data."""
+    return is_version_at_least(session.protocol_version, "2025-11-25")
+
+
+def call_stream(session_id: str, token: str) -> str:
+    """The id of the log of one POST's stream: nobody but the session's client can name it."""
+    return f"{session_id}:{token}"
+
+
+class StreamRecord:
+    """One POST's stream in the log of streams, from its first event on.
+
+    While the log is away events have no ids: the client gets them all the same, and cannot resume.
+    """
+
+    def __init__(self, log: StreamLog, session: Session) -> None:
+        self._log = log
+        self._session = session
+        self._token = ""
+
+    @property
+    def is_primed(self) -> bool:
+        """Whether the stream begins with an event that has an id and no data."""
+        return primes_streams(self._session)
+
+    async def add(self, data: bytes) -> bytes | None:
+        """Keep an event; the id that its client names to go on after it."""
+        self._token = self._token or secrets.token_hex(8)
+        try:
+            event_id = await self._log.append(call_stream(self._session.id, self._token), data)
+        except Unavailable:
+            return None
+        return f"{self._token}_{event_id}".encode()
+
+    async def end(self) -> None:
+        """Nothing follows."""
+        if self._token:
+            with suppress(Unavailable):
+                await self._log.end(call_stream(self._session.id, self._token))
+
 
 class EventStream:
-    """Server-sent events on one HTTP answer. Once the client is gone, what is written is dropped."""
+    """Server-sent events on one HTTP answer. What is written once the client is gone goes to the record alone."""
 
-    def __init__(self, send: Send, headers: HeaderList) -> None:
+    def __init__(self, send: Send, headers: HeaderList, record: StreamRecord | None = None) -> None:
         self._send = send
         self._headers = headers
+        self._record = record
         self.lock = asyncio.Lock()
         """Held while something is written: whoever holds it interrupts nobody."""
         self.has_begun = False
         self.is_gone = False
 
     async def begin(self) -> None:
-        """Send the head of the answer, if it has not been sent, and a comment, which makes servers send the head on."""
-        if not self.has_begun:
-            await self.comment()
+        """Send the head of the answer, if it has not been sent, with something that makes servers send it on."""
+        async with self.lock:
+            if not self.has_begun:
+                await self._write(await self._beginning() or b": alive\r\n\r\n")
 
-    async def message(self, body: bytes) -> None:
-        """Send a JSON-RPC message as an event."""
-        await self._write(b"event: message\r\ndata: %s\r\n\r\n" % body)
+    async def message(self, body: bytes, event_id: bytes | None = None) -> None:
+        """Send a JSON-RPC message as an event; a record gives it its id."""
+        async with self.lock:
+            if not self._is_lost:
+                beginning = await self._beginning()
+                await self._write(beginning + await self._event(body, event_id))
+
+    async def mark(self, event_id: bytes, reconnect: bool = False) -> None:
+        """Tell the client an id to come back with, without a message."""
+        async with self.lock:
+            await self._write(b"id: %s\r\n%sdata: \r\n\r\n" % (event_id, _retry() if reconnect else b""))
 
     async def comment(self) -> None:
         """Send what clients ignore and proxies take for life."""
-        await self._write(b": alive\r\n\r\n")
+        async with self.lock:
+            await self._write(b": alive\r\n\r\n")
 
     async def end(self, last_message: bytes | None = None, reconnect: bool = False) -> None:
         """Send a last message and close; or say when to come back."""
-        last = b"event: message\r\ndata: %s\r\n\r\n" % last_message if last_message is not None else b""
-        if reconnect:
-            last += b"retry: %d\r\n\r\n" % RECONNECT_MS
-        await self._write(last, more=False)
+        async with self.lock:
+            last = await self._event(last_message, None) if last_message is not None else b""
+            if reconnect:
+                last += _retry() + b"\r\n"
+            await self._write(last, more=False)
+        if self._record is not None and last_message is not None:
+            await self._record.end()
+
+    async def park(self) -> None:
+        """Let the client go: the answer ends, what follows is kept for it (SEP-1699)."""
+        async with self.lock:
+            if not self.is_gone:
+                await self._write(await self._beginning(), more=False)
+                self.is_gone = True
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether nobody can ever see what is written: the client left before it got an id to come back with."""
+        return self.is_gone and (self._record is None or not self.has_begun)
+
+    async def _beginning(self) -> bytes:
+        """The first event of a stream that has one and has not begun."""
+        if self.has_begun or self._record is None or not self._record.is_primed:
+            return b""
+        event_id = await self._record.add(b"")
+        return b"id: %s\r\n%sdata: \r\n\r\n" % (event_id, _retry()) if event_id is not None else b""
+
+    async def _event(self, body: bytes, event_id: bytes | None) -> bytes:
+        if self._record is not None:
+            event_id = await self._record.add(body)
+        head = b"id: %s\r\n" % event_id if event_id is not None else b""
+        return b"%sevent: message\r\ndata: %s\r\n\r\n" % (head, body)
 
     async def _write(self, data: bytes, more: bool = True) -> None:
-        async with self.lock:
-            if self.is_gone:
-                return
-            try:
-                if not self.has_begun:
-                    self.has_begun = True
-                    headers = [*STREAM_HEADERS, *self._headers]
-                    await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-                await self._send({"type": "http.response.body", "body": data, "more_body": more})
-            except (OSError, RuntimeError):  # how servers say that the connection is closed
-                self.is_gone = True
+        if self.is_gone:
+            return
+        try:
+            if not self.has_begun:
+                self.has_begun = True
+                headers = [*STREAM_HEADERS, *self._headers]
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except (OSError, RuntimeError):  # how servers say that the connection is closed
+            self.is_gone = True
+
+
+def _retry() -> bytes:
+    return b"retry: %d\r\n" % RECONNECT_MS
 
 
 async def until_gone(receive: Receive) -> None:
     """Return when the client has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-@dataclass(eq=False, slots=True)
-class _Held:
-    """A stream that a client holds open."""
-
-    owner: Owner
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class HeldStreams:
-    """The streams opened by GET: one a session, of which the newest wins, and a bounded number a principal."""
-
-    def __init__(self, pace: Pace) -> None:
-        self._every = pace.tick * pace.comment_ticks
-        self._by_session: dict[str, _Held] = {}
-
-    def __len__(self) -> int:
-        return len(self._by_session)
-
-    async def hold(
-        self,
-        session_id: str,
-        owner: Owner,
-        is_alive: Callable[[], Awaitable[bool]],
-        receive: Receive,
-        stream: EventStream,
-    ) -> None:
-        """Keep the stream open until its client leaves, its session ends, a newer one comes, or the server closes."""
-        held = self._enter(session_id, owner)
-        gone = asyncio.ensure_future(until_gone(receive))
-        ended = asyncio.ensure_future(held.ended.wait())
-        try:
-            await stream.comment()
-            while not stream.is_gone:
-                done, _ = await asyncio.wait((gone, ended), timeout=self._every, return_when=asyncio.FIRST_COMPLETED)
-                if done or not await is_alive():
-                    break
-                await stream.comment()
-            if not gone.done():
-                await stream.end(reconnect=True)
-        finally:
-            gone.cancel()
-            ended.cancel()
-            if self._by_session.get(session_id) is held:
-                del self._by_session[session_id]
-
-    def end(self, session_id: str) -> None:
-        """End a session's stream."""
-        if session_id in self._by_session:
-            self._by_session[session_id].ended.set()
-
-    def close(self) -> None:
-        """End all."""
-        for held in self._by_session.values():
-            held.ended.set()
-
-    def _enter(self, session_id: str, owner: Owner) -> _Held:
-        older = self._by_session.get(session_id)
-        if older is not None:
-            older.ended.set()
-        elif sum(held.owner == owner for held in self._by_session.values()) >= MAX_STREAMS_A_PRINCIPAL:
-            raise Refused(
-                429,
-                f"A principal may hold {MAX_STREAMS_A_PRINCIPAL} streams open.",
-                headers=[(b"retry-after", b"60")],
-            )
-        held = self._by_session[session_id] = _Held(owner)
-        return held

@@ -22,6 +22,7 @@ from mcp_types import (
 )
 
 from agent_mail_core.errors import AgentMailError
+from agent_mail_core.fields import Result
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.suggestions import near_names
 from agent_mail_server.aliases import TOOL_ALIASES
@@ -92,14 +93,21 @@ class Tools:
     async def call(self, caller: Caller, operation: Operation, arguments: dict[str, Any]) -> ToolAnswer:
         """Perform an operation. Errors, ours and unforeseen ones, are answers too; only cancellation is raised."""
         try:
-            request = read_object(operation, arguments)
-            result = await perform(self._app, self._metrics, caller, operation, request)
+            result = await self._performed(caller, operation, arguments)
             return ToolAnswer(result.model_dump_json(exclude_none=True), False)
         except AgentMailError as error:
             return ToolAnswer(_dumped(error_body(error, caller.request_id)), True)
         except Exception:
             logger.exception("operation failed", extra={"operation": operation.name, "request_id": caller.request_id})
             return ToolAnswer(_dumped(internal_error(caller.request_id)), True)
+
+    async def result(self, caller: Caller, name: str, arguments: dict[str, Any]) -> Result:
+        """The result of an operation, for what is no tool. Raises AgentMailError."""
+        return await self._performed(caller, self._by_name[name], arguments)
+
+    async def _performed(self, caller: Caller, operation: Operation, arguments: dict[str, Any]) -> Result:
+        request = read_object(operation, arguments)
+        return await perform(self._app, self._metrics, caller, operation, request)
 
 
 def _dumped(body: dict[str, Any]) -> str:

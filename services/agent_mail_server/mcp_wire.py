@@ -10,11 +10,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
-from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, RequestId
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, ErrorData, RequestId
 from starlette.types import Receive, Scope, Send
 
-from agent_mail_core.errors import MalformedRequest
+from agent_mail_core.errors import AgentMailError, MalformedRequest, Unavailable
 from agent_mail_server.arguments import parse_json
+from agent_mail_server.errors import RETRY_AFTER_SECONDS, error_body, http_status
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -168,3 +169,10 @@ async def send_empty(send: Send, status: int, headers: HeaderList) -> None:
 async def send_refusal(send: Send, refused: Refused) -> None:
     """Answer with a JSON-RPC error."""
     await send_json(send, refused.status, error_message(refused.message_id, refused.error), refused.headers)
+
+
+def refusal(error: AgentMailError, request_id: str) -> Refused:
+    """An error of a port, outside a tool call."""
+    headers = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if isinstance(error, Unavailable) else []
+    body = error_body(error, request_id)["error"]
+    return Refused(http_status(error), error.message, INTERNAL_ERROR, data=body, headers=headers)

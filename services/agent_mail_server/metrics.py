@@ -1,13 +1,14 @@
-"""What this server counts: HTTP answers, operations by outcome, how long they take, and who waits.
+"""What the servers of one port count: HTTP answers, operations by outcome, how long they take, and who waits.
 
-Counting happens on the event loop alone, in plain integers: an operation costs about a microsecond, where a labelled
-Prometheus histogram with its locks costs several. The Prometheus text is made from them when somebody asks.
+Counting happens in plain integers: an operation costs about a microsecond, where a labelled Prometheus histogram with
+its locks costs several. They lie in memory that the worker processes of one supervisor share, a row for each, so that
+any of them can tell the sums, and what a worker counted outlives it. The Prometheus text is made when somebody asks.
 """
 
 from __future__ import annotations
 
+import mmap
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from time import perf_counter
@@ -19,6 +20,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from agent_mail_core.errors import AgentMailError
 from agent_mail_core.health import MetricsSnapshot, OperationCount
 from agent_mail_core.ports import Metrics
+from agent_mail_server.errors import STATUS_AND_EXIT
 from agent_mail_server.operations import OPERATIONS, Operation
 
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,26 +29,56 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 
 SENDS = ("send_message", "reply_message")
 OK = "ok"
+OUTCOMES = {outcome: number for number, outcome in enumerate((OK, *STATUS_AND_EXIT, "cancelled"))}
+
+# A row: gauges, answers by status, then each operation's figures.
+IN_FLIGHT, STREAMS, LOCAL_LIMITS, STATUSES = range(4)
+LOWEST_STATUS, HIGHEST_STATUS = 100, 599
+OPERATION_0 = STATUSES + HIGHEST_STATUS - LOWEST_STATUS + 1
+AT_WORK, MICROSECONDS, OUTCOME_0 = range(3)
+BUCKET_0 = OUTCOME_0 + len(OUTCOMES)
+OPERATION_SIZE = BUCKET_0 + len(BOUNDS) + 1
+OTHERS = "other"
+"""The name under which operations that are not in the table are counted."""
+
+
+class SharedFigures:
+    """Rows of integers in memory that processes forked from here share. A row has one writer at a time."""
+
+    def __init__(self, rows: int = 1, operations: Iterable[Operation] = OPERATIONS) -> None:
+        self.names = (*(operation.name for operation in operations), OTHERS)
+        self.waiting = tuple(operation.name for operation in operations if operation.is_waiting)
+        size = OPERATION_0 + len(self.names) * OPERATION_SIZE
+        figures = memoryview(mmap.mmap(-1, rows * size * 8)).cast("q")
+        self.rows = [figures[row * size : (row + 1) * size] for row in range(rows)]
+
+    def total(self, place: int) -> int:
+        """The sum over all rows."""
+        return sum(row[place] for row in self.rows)
+
+    def totals(self, start: int, count: int) -> list[int]:
+        """The sums of neighbours."""
+        return [self.total(place) for place in range(start, start + count)]
+
+    def operation(self, name: str) -> int:
+        """Where an operation's figures begin."""
+        number = self.names.index(name if name in self.names else OTHERS)
+        return OPERATION_0 + number * OPERATION_SIZE
+
+    def forget_gauges(self, row: int) -> None:
+        """The row's writer is gone: what it had in hand is no more. What it counted stays."""
+        for place in (IN_FLIGHT, STREAMS, LOCAL_LIMITS, *(self.operation(name) + AT_WORK for name in self.names)):
+            self.rows[row][place] = 0
 
 
 class _Figures:
-    """One operation's."""
+    """One operation's in this worker's row."""
 
-    __slots__ = ("at_work", "buckets", "outcomes", "seconds")
+    __slots__ = ("row", "start")
 
-    def __init__(self) -> None:
-        self.at_work = 0
-        self.outcomes: Counter[str] = Counter()
-        self.buckets = [0] * (len(BOUNDS) + 1)
-        self.seconds = 0.0
-
-    @property
-    def calls(self) -> int:
-        return sum(self.outcomes.values())
-
-    @property
-    def errors(self) -> int:
-        return self.calls - self.outcomes[OK]
+    def __init__(self, row: memoryview[int], start: int) -> None:
+        self.row = row
+        self.start = start
 
 
 class _Call:
@@ -58,7 +90,8 @@ class _Call:
         self._figures = figures
 
     def __enter__(self) -> None:
-        self._figures.at_work += 1
+        figures = self._figures
+        figures.row[figures.start + AT_WORK] += 1
         self._began = perf_counter()
 
     def __exit__(
@@ -66,10 +99,11 @@ class _Call:
     ) -> None:
         figures = self._figures
         took = perf_counter() - self._began
-        figures.at_work -= 1
-        figures.seconds += took
-        figures.buckets[bisect_left(BOUNDS, took)] += 1
-        figures.outcomes[OK if kind is None else _outcome(error)] += 1
+        row, start = figures.row, figures.start
+        row[start + AT_WORK] -= 1
+        row[start + MICROSECONDS] += int(took * 1_000_000)
+        row[start + BUCKET_0 + bisect_left(BOUNDS, took)] += 1
+        row[start + OUTCOME_0 + (0 if kind is None else OUTCOMES[_outcome(error)])] += 1
 
 
 def _outcome(error: BaseException | None) -> str:
@@ -80,56 +114,81 @@ def _outcome(error: BaseException | None) -> str:
 
 
 class ServerMetrics(Metrics):
-    """The counters of one server, from zero at its start."""
+    """The counters of one worker, which tells those of all workers of its port."""
 
-    def __init__(self, operations: Iterable[Operation] = OPERATIONS) -> None:
-        self.in_flight = 0
-        """HTTP requests being answered, waiting calls and streams among them."""
-        self.streams = 0
+    def __init__(self, figures: SharedFigures | None = None, row: int = 0) -> None:
+        self._shared = figures or SharedFigures()
+        self._row = self._shared.rows[row]
+        self._operations = {name: _Figures(self._row, self._shared.operation(name)) for name in self._shared.names}
+        self._waiting = [self._shared.operation(name) + AT_WORK for name in self._shared.waiting]
+
+    @property
+    def in_flight(self) -> int:
+        """HTTP requests that this worker answers now, waiting calls and streams among them."""
+        return self._row[IN_FLIGHT]
+
+    @in_flight.setter
+    def in_flight(self, value: int) -> None:
+        self._row[IN_FLIGHT] = value
+
+    @property
+    def streams(self) -> int:
         """Those among them that are streams and hold no place of MAX_IN_FLIGHT."""
-        self._operations = {operation.name: _Figures() for operation in operations}
-        self._waiting = [self._operations[operation.name] for operation in operations if operation.is_waiting]
-        self._statuses: Counter[int] = Counter()
+        return self._row[STREAMS]
+
+    @streams.setter
+    def streams(self, value: int) -> None:
+        self._row[STREAMS] = value
+
+    def note_limits(self, are_local: bool) -> None:
+        """Whether this worker counts its callers' calls alone, because Redis is away."""
+        self._row[LOCAL_LIMITS] = are_local
 
     def operation(self, name: str) -> _Call:
         """A context manager around one performance of an operation."""
-        figures = self._operations.get(name)
-        if figures is None:
-            figures = self._operations[name] = _Figures()
-        return _Call(figures)
+        return _Call(self._operations.get(name) or self._operations[OTHERS])
 
     def answered(self, status: int) -> None:
         """An HTTP request got its answer."""
-        self._statuses[status] += 1
+        self._row[STATUSES + min(max(status, LOWEST_STATUS), HIGHEST_STATUS) - LOWEST_STATUS] += 1
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for mail."""
-        return sum(figures.at_work for figures in self._waiting)
+        """Calls that wait for mail, on this worker."""
+        return sum(self._row[place] for place in self._waiting)
 
     @property
     def at_work(self) -> int:
         """Requests that hold a place of MAX_IN_FLIGHT: those in flight but for waits and streams."""
-        return self.in_flight - self.streams - self.waiting
+        return self._row[IN_FLIGHT] - self._row[STREAMS] - self.waiting
 
     def snapshot(self) -> MetricsSnapshot:
         """The figures as the metrics operation answers them. Errors are the server's fault: 5xx."""
+        statuses = self._statuses()
+        tools = []
+        for name in self._shared.names:
+            outcomes = self._outcomes(name)
+            calls = sum(outcomes)
+            if calls:
+                tools.append(OperationCount(operation=name, calls=calls, errors=calls - outcomes[OUTCOMES[OK]]))
         return MetricsSnapshot(
-            requests=sum(self._statuses.values()),
-            errors=sum(count for status, count in self._statuses.items() if status >= 500),
-            messages_sent=self._messages_sent,
-            waiting_calls=self.waiting,
-            tools=[
-                OperationCount(operation=name, calls=figures.calls, errors=figures.errors)
-                for name, figures in self._operations.items()
-                if figures.outcomes
-            ],
+            requests=sum(statuses.values()),
+            errors=sum(count for status, count in statuses.items() if status >= 500),
+            messages_sent=self._messages_sent(),
+            waiting_calls=sum(self._shared.total(place) for place in self._waiting),
+            tools=tools,
         )
 
-    @property
+    def _statuses(self) -> dict[int, int]:
+        counts = self._shared.totals(STATUSES, HIGHEST_STATUS - LOWEST_STATUS + 1)
+        return {LOWEST_STATUS + number: count for number, count in enumerate(counts) if count}
+
+    def _outcomes(self, name: str) -> list[int]:
+        return self._shared.totals(self._shared.operation(name) + OUTCOME_0, len(OUTCOMES))
+
     def _messages_sent(self) -> int:
         """Sends that were answered with success, replays of one among them."""
-        return sum(self._operations[name].outcomes[OK] for name in SENDS if name in self._operations)
+        return sum(self._outcomes(name)[OUTCOMES[OK]] for name in SENDS if name in self._shared.names)
 
     def prometheus(self) -> bytes:
         """The same in Prometheus' text format."""
@@ -139,8 +198,9 @@ class ServerMetrics(Metrics):
 
     def collect(self) -> Iterator[Metric]:
         """The families, for Prometheus' registry."""
+        shared = self._shared
         requests = CounterMetricFamily("agent_mail_http_requests", "HTTP requests answered", labels=["status"])
-        for status, count in sorted(self._statuses.items()):
+        for status, count in self._statuses().items():
             requests.add_metric([str(status)], count)
         yield requests
         operations = CounterMetricFamily(
@@ -149,15 +209,27 @@ class ServerMetrics(Metrics):
         latency = HistogramMetricFamily(
             "agent_mail_operation_seconds", "Time an operation took", labels=["operation"], unit="seconds"
         )
-        for name, figures in self._operations.items():
-            if not figures.outcomes:
+        for name in shared.names:
+            outcomes = self._outcomes(name)
+            if not any(outcomes):
                 continue
-            for outcome, count in sorted(figures.outcomes.items()):
-                operations.add_metric([name, outcome], count)
-            totals = zip([*(str(bound) for bound in BOUNDS), "+Inf"], accumulate(figures.buckets), strict=True)
-            latency.add_metric([name], [(bound, float(total)) for bound, total in totals], figures.seconds)
+            for outcome, count in zip(OUTCOMES, outcomes, strict=True):
+                if count:
+                    operations.add_metric([name, outcome], count)
+            start = shared.operation(name)
+            buckets = accumulate(shared.totals(start + BUCKET_0, len(BOUNDS) + 1))
+            totals = zip([*(str(bound) for bound in BOUNDS), "+Inf"], buckets, strict=True)
+            seconds = shared.total(start + MICROSECONDS) / 1_000_000
+            latency.add_metric([name], [(bound, float(total)) for bound, total in totals], seconds)
         yield operations
         yield latency
-        yield CounterMetricFamily("agent_mail_messages_sent", "Sends answered with success", value=self._messages_sent)
-        yield GaugeMetricFamily("agent_mail_waiting_calls", "Calls that wait for mail", value=self.waiting)
-        yield GaugeMetricFamily("agent_mail_requests_in_flight", "HTTP requests being answered", value=self.in_flight)
+        yield CounterMetricFamily(
+            "agent_mail_messages_sent", "Sends answered with success", value=self._messages_sent()
+        )
+        waiting = sum(shared.total(place) for place in self._waiting)
+        yield GaugeMetricFamily("agent_mail_waiting_calls", "Calls that wait for mail", value=waiting)
+        in_flight = shared.total(IN_FLIGHT)
+        yield GaugeMetricFamily("agent_mail_requests_in_flight", "HTTP requests being answered", value=in_flight)
+        yield GaugeMetricFamily(
+            "agent_mail_local_limits", "Workers that limit alone: Redis is away", value=shared.total(LOCAL_LIMITS)
+        )

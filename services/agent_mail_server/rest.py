@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from agent_mail_core.errors import Invalid, MalformedRequest
+from agent_mail_core.errors import AgentMailError, Invalid, MalformedRequest
 from agent_mail_core.fields import Request, Result
 from agent_mail_core.health import Readiness
 from agent_mail_core.ports import App, Caller
 from agent_mail_server.arguments import parse_json, read_object, read_query
 from agent_mail_server.callers import Callers
-from agent_mail_server.dispatch import perform
+from agent_mail_server.dispatch import counted, perform
 from agent_mail_server.http_request import Answer, ClientGone, HttpRequest
+from agent_mail_server.limiting import count, limit_headers
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import OPERATIONS, Operation
 
@@ -58,20 +59,27 @@ class RestApi:
         """The answer of an operation. Raises AgentMailError, ClientGone."""
         http.operation = operation.name
         caller = http.caller = self._caller(operation, http)
-        request = await self._arguments(operation, http)
-        performing = perform(self._app, self._metrics, caller, operation, request)
+        try:
+            request = await self._arguments(operation, http)
+        except AgentMailError:
+            await count(self._app, caller, operation.is_write)
+            raise
+        allowance = await counted(self._app, self._metrics, caller, operation, request)
+        performing = perform(self._app, self._metrics, caller, operation, request, is_counted=True)
         if operation.is_waiting:
             result = await _while_connected(performing, http)
         else:
             result = await performing
-        return Answer(_status(operation, result), result.__pydantic_serializer__.to_json(result, exclude_none=True))
+        headers = limit_headers(operation.is_write, self._app, allowance) if allowance is not None else []
+        body = result.__pydantic_serializer__.to_json(result, exclude_none=True)
+        return Answer(_status(operation, result), body, headers=headers)
 
     def _caller(self, operation: Operation, http: HttpRequest) -> Caller:
         if operation.is_public:
             return self._callers.nobody(http.request_id)
         if operation.name == "metrics":
-            return self._callers.metrics_reader(http.headers, http.request_id)
-        return self._callers.caller(http.headers, http.request_id)
+            return self._callers.metrics_reader(http)
+        return self._callers.caller(http)
 
     async def _arguments(self, operation: Operation, http: HttpRequest) -> Request:
         key = http.headers.get(KEY_HEADER)

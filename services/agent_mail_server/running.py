@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
-from agent_mail_cluster.memory.sessions import MemorySessions
 from agent_mail_cluster.memory.waiters import MemoryWaiters
-from agent_mail_cluster.memory.wakeups import MemoryWakeups
 from agent_mail_core.clock import SystemClock
+from agent_mail_core.health import DatabaseWatch
 from agent_mail_core.ports import App, Store
 from agent_mail_core.presence import FLUSH_SECONDS, PresenceLog
 from agent_mail_core.settings import Settings
 from agent_mail_core.version import version
+from agent_mail_core.waiting import InboxWatch
 from agent_mail_server.app import AgentMailServer
+from agent_mail_server.cluster import Cluster, cluster
 from agent_mail_server.mcp import McpEndpoint
 from agent_mail_server.metrics import ServerMetrics
 
 MCP_PATIENCE = 1.0
 """Seconds for MCP calls that wait: they have been woken, so those left over are stuck."""
+
+WATCH_SECONDS = 1.0
+"""How often one query looks for mail whose wake-up may be lost, for all waiting calls of this worker."""
 
 
 @dataclass(slots=True)
@@ -32,56 +37,84 @@ class RunningServer:
     app: App
     asgi: AgentMailServer
     metrics: ServerMetrics
-    wakeups: MemoryWakeups
+    cluster: Cluster
     mcp: McpEndpoint
     drainage: Drainage
 
+    def leave(self, is_replaced: bool = False) -> None:
+        """Ask every client to come back on another connection, and say not ready.
+
+        Unless `is_replaced`: then another process serves the same port, and who asks it is to be told that all is well.
+        """
+        self.drainage.closes_connections = True
+        self.drainage.is_leaving = not is_replaced
+
     async def drain(self, patience: float) -> None:
         """Say not ready, end waits and streams; return when no request is in flight, or after `patience` seconds."""
+        self.leave(is_replaced=self.drainage.closes_connections and not self.drainage.is_leaving)
         self.drainage.has_begun = True
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self.wakeups.publish(self.wakeups.topics)
+                await self.cluster.wake_here(self.cluster.listened())
                 await self.mcp.close(MCP_PATIENCE)
                 await self.asgi.until_idle()
 
 
 @dataclass(slots=True)
 class Drainage:
-    """Whether the server is on its way out."""
+    """How far the server is on its way out."""
 
+    closes_connections: bool = field(default=False)
+    is_leaving: bool = field(default=False)
     has_begun: bool = field(default=False)
 
 
 @asynccontextmanager
-async def running_server(settings: Settings, store: Store) -> AsyncIterator[RunningServer]:
+async def running_server(
+    settings: Settings, store: Store, metrics: ServerMetrics | None = None
+) -> AsyncIterator[RunningServer]:
     """A server on an open store, which stays the caller's; its background work runs inside the block."""
     clock = SystemClock()
-    metrics = ServerMetrics()
+    metrics = metrics or ServerMetrics()
     presence = PresenceLog(clock)
-    wakeups = MemoryWakeups()
     drainage = Drainage()
-    app = App(
-        store=store,
-        wakeups=wakeups,
-        presence=presence,
-        waiters=MemoryWaiters(settings.max_waiters),
-        sessions=MemorySessions(clock, settings.session_ttl_seconds),
-        metrics=metrics,
-        clock=clock,
-        settings=settings,
-        version=version(),
-        started_at=clock.now(),
-        is_draining=lambda: drainage.has_begun,
-    )
-    mcp = McpEndpoint(app, metrics)
-    flushing = asyncio.create_task(_flush(presence, store))
-    try:
-        yield RunningServer(app, AgentMailServer(app, metrics, mcp), metrics, wakeups, mcp, drainage)
-    finally:
-        flushing.cancel()
-        await asyncio.wait((flushing,))
-        await _flush_once(presence, store, everything=True)
+    database = DatabaseWatch(store)
+    async with cluster(settings, clock) as ports:
+        app = App(
+            store=store,
+            wakeups=ports.wakeups,
+            presence=presence,
+            waiters=MemoryWaiters(settings.max_waiters),
+            sessions=ports.sessions,
+            signals=ports.signals,
+            replies=ports.replies,
+            stream_log=ports.stream_log,
+            subscriptions=ports.subscriptions,
+            limits=ports.limits,
+            metrics=metrics,
+            clock=clock,
+            settings=settings,
+            version=version(),
+            started_at=clock.now(),
+            is_draining=lambda: drainage.has_begun,
+            is_leaving=lambda: drainage.is_leaving,
+            is_database_away=lambda: database.is_away,
+            dependencies=ports.dependencies,
+        )
+        mcp = McpEndpoint(app, metrics)
+        asgi = AgentMailServer(app, metrics, mcp, lambda: drainage.closes_connections)
+        background = [_spawn(_flush(presence, store)), _spawn(_watch(ports, store, metrics)), _spawn(database.run())]
+        try:
+            yield RunningServer(app, asgi, metrics, ports, mcp, drainage)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+            await _flush_once(presence, store, everything=True)
+
+
+def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.create_task(work)
 
 
 async def _flush(presence: PresenceLog, store: Store) -> None:
@@ -95,3 +128,17 @@ async def _flush_once(presence: PresenceLog, store: Store, everything: bool = Fa
         await presence.flush(store, everything)
     except Exception as error:  # noqa: BLE001 - the loop must outlive whatever it is; nothing but activity times is lost
         structlog.get_logger().error("activity times were not written", exc_info=error)
+
+
+async def _watch(ports: Cluster, store: Store, metrics: ServerMetrics) -> None:
+    """Wake waiting calls whose wake-up may be lost: Redis is away, or other processes write into the SQLite file."""
+    watch = InboxWatch(store)
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        metrics.note_limits(ports.limits.is_local)
+        if not (ports.is_lossy() or store.engine == "sqlite"):
+            continue
+        try:
+            await ports.wake_here(await watch.grown(ports.listened()))
+        except Exception as error:  # noqa: BLE001 - as above; waiting calls still look by themselves now and then
+            structlog.get_logger().error("inboxes were not looked at", exc_info=error)

@@ -47,7 +47,7 @@ CORS_HEADERS = (
     b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version,"
     b" Mcp-Session-Id, X-Request-Id"
 )
-CORS_EXPOSED = b"Mcp-Session-Id, Retry-After, X-Request-Id"
+CORS_EXPOSED = b"Mcp-Session-Id, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 
 
 class Guard:

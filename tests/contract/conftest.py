@@ -10,7 +10,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 from pydantic import SecretStr
 
+from agent_mail_cluster.memory.limits import MemoryLimits
+from agent_mail_cluster.memory.replies import MemoryReplies
 from agent_mail_cluster.memory.sessions import MemorySessions
+from agent_mail_cluster.memory.signals import MemorySignals
+from agent_mail_cluster.memory.stream_log import MemoryStreamLog
+from agent_mail_cluster.memory.subscriptions import MemorySubscriptions
 from agent_mail_cluster.memory.waiters import MemoryWaiters
 from agent_mail_cluster.memory.wakeups import MemoryWakeups
 from agent_mail_core.clock import SystemClock
@@ -77,10 +82,15 @@ def app(store: Store, family: StoreFamily) -> App:
     clock = family.clock
     return App(
         store=store,
-        wakeups=MemoryWakeups(),
+        wakeups=(wakeups := MemoryWakeups()),
         presence=PresenceLog(clock),
         waiters=MemoryWaiters(family.settings.max_waiters),
         sessions=MemorySessions(clock, family.settings.session_ttl_seconds),
+        signals=MemorySignals(),
+        replies=MemoryReplies(),
+        stream_log=MemoryStreamLog(clock, wakeups, 300),
+        subscriptions=MemorySubscriptions(clock, wakeups, family.settings.session_ttl_seconds),
+        limits=MemoryLimits(),
         metrics=NoMetrics(),
         clock=clock,
         settings=family.settings,

@@ -49,6 +49,14 @@ def test_lists_are_split_at_commas() -> None:
         ("PORT", "65536"),
         ("PORT", "http"),
         ("WORKERS", "2"),
+        ("WORKERS", "0"),
+        ("REDIS_URL", "http://localhost"),
+        ("RATE_LIMIT_READS", "many"),
+        ("RATE_LIMIT_WRITES", "0/minute"),
+        ("RATE_LIMIT_PER_MINUTE", "100"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("DRAIN_SECONDS", "-1"),
+        ("DATABASE_STATEMENT_CACHE", "-1"),
         ("AUTH_MODE", "jwt"),
         ("HTTP_BEARER_TOKEN", "short"),
         ("ALLOW_INSECURE", "maybe"),
@@ -126,6 +134,11 @@ def test_a_near_miss_in_the_environment_is_told() -> None:
             f"postgresql://db/mail?password={MASK}&sslmode=require",
         ),
         ("postgresql://mail:hunter2@[::1/x", MASK),
+        ("redis://:hunter2@cache:6379/0", f"redis://:{MASK}@cache:6379/0"),
+        (
+            "redis+sentinel://mail:hunter2@a:26379,b:26379/main?sentinel_password=hunter2",
+            f"redis+sentinel://mail:{MASK}@a:26379,b:26379/main?sentinel_password={MASK}",
+        ),
     ],
 )
 def test_the_password_in_a_url_is_masked(url: str, shown: str) -> None:
@@ -139,6 +152,7 @@ def test_no_secret_is_shown() -> None:
             "HTTP_BEARER_TOKEN": TOKEN,
             "METRICS_TOKEN": TOKEN[::-1],
             "DATABASE_URL": "postgresql://mail:hunter2@db/mail",
+            "REDIS_URL": "redis://mail:hunter2@cache",
         }
     )
     shown = as_json(settings) + as_table(settings) + repr(settings) + str(settings)

@@ -1,22 +1,20 @@
-"""The MCP endpoint without the rest of the server, and clients for it: one in the process, one over a socket.
+"""The MCP endpoint without the rest of the server, on one worker or several, and a client for it in the process.
 
-The in-process client is a tiny ASGI server: it sees every event of an answer, and can leave in the middle of one.
+The client is a tiny ASGI server: it sees every event of an answer, and can leave in the middle of one.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from itertools import cycle
+from typing import Any, ClassVar, cast
 
-import uvicorn
+from mcp.server import Server
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent_mail_cluster.memory.sessions import MemorySessions
 from agent_mail_cluster.memory.waiters import MemoryWaiters
-from agent_mail_cluster.memory.wakeups import MemoryWakeups
 from agent_mail_core.clock import SystemClock
 from agent_mail_core.fields import NoArguments, Request, Result
 from agent_mail_core.ids import Principal, TeamId
@@ -26,6 +24,7 @@ from agent_mail_core.settings import Settings
 from agent_mail_server.mcp import McpEndpoint
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import OPERATIONS, Operation
+from tests.contract.clusters import Worker, memory_worker
 
 MODERN = "2026-07-28"
 HANDSHAKES = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -102,16 +101,31 @@ TEST_OPERATIONS = (
 )
 
 
+class Workers:
+    """The ports of the workers that a test has: none for one in memory, or several that requests alternate on.
+
+    The fixture `workers` of conftest.py sets it.
+    """
+
+    current: ClassVar[Sequence[Worker]] = ()
+
+
 def make_app(settings: Settings | None = None, store: Store | None = None) -> App:
-    """An app; without a store only operations that need none can be called."""
+    """An app of the first worker; without a store only operations that need none can be called."""
     settings = settings or Settings()
     clock = SystemClock()
+    ports = Workers.current[0] if Workers.current else memory_worker()
     app = App(
         store=cast(Store, store),
-        wakeups=MemoryWakeups(),
+        wakeups=ports.wakeups,
         presence=PresenceLog(clock),
         waiters=MemoryWaiters(settings.max_waiters),
-        sessions=MemorySessions(clock, settings.session_ttl_seconds),
+        sessions=ports.sessions,
+        signals=ports.signals,
+        replies=ports.replies,
+        stream_log=ports.stream_log,
+        subscriptions=ports.subscriptions,
+        limits=ports.limits,
         metrics=ServerMetrics(),
         clock=clock,
         settings=settings,
@@ -127,19 +141,55 @@ def bench_of(app: App) -> Bench:
     return BENCHES[id(app.sessions)]
 
 
-def make_endpoint(app: App, operations: Iterable[Operation] = TEST_OPERATIONS, **options: Any) -> McpEndpoint:
-    return McpEndpoint(app, ServerMetrics(), operations, **options)
+class Alternating:
+    """Endpoints of several workers: each request goes to the next."""
+
+    def __init__(self, endpoints: Sequence[McpEndpoint]) -> None:
+        self.endpoints = endpoints
+        self._next = cycle(endpoints)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await next(self._next)(scope, receive, send)
+
+    async def close(self, **options: Any) -> None:
+        await asyncio.gather(*(endpoint.close(**options) for endpoint in self.endpoints))
+
+    @property
+    def held(self) -> int:
+        """How many streams are held open."""
+        return sum(len(endpoint._held) for endpoint in self.endpoints)
 
 
-def with_caller(endpoint: ASGIApp, caller: Caller = ANN) -> ASGIApp:
-    """What the server's middleware does before the endpoint."""
+Served = Callable[[App], Server[Any]]
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope.setdefault("state", {})["caller"] = caller
-            await endpoint(scope, receive, send)
 
-    return app
+def make_endpoint(
+    app: App,
+    operations: Iterable[Operation] = TEST_OPERATIONS,
+    server: Served | None = None,
+    alternates: bool = True,
+    **options: Any,
+) -> Alternating:
+    """The endpoints of all workers; of the first one alone unless it `alternates`."""
+    apps = [app]
+    for ports in Workers.current[1:] if alternates else ():
+        names = ("wakeups", "sessions", "signals", "replies", "stream_log", "subscriptions", "limits")
+        apps.append(replace(app, **{name: getattr(ports, name) for name in names}))
+        BENCHES[id(ports.sessions)] = bench_of(app)
+    return Alternating(
+        [
+            McpEndpoint(each, ServerMetrics(), operations, server=server(each) if server else None, **options)
+            for each in apps
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Event:
+    """A server-sent event."""
+
+    id: str | None
+    message: Any
 
 
 class Answer:
@@ -207,8 +257,26 @@ class Answer:
     @property
     def messages(self) -> list[Any]:
         """The JSON-RPC messages of a stream."""
+        return [event.message for event in self.events if event.message is not None]
+
+    @property
+    def events(self) -> list["Event"]:
+        """The events of a stream that are whole, those without a message too."""
         assert self.is_stream
-        return [json.loads(line[6:]) for line in self.body.decode().split("\r\n") if line.startswith("data: ")]
+        blocks = self.body.decode().split("\r\n\r\n")[:-1]
+        events = [
+            dict(line.split(": ", 1) for line in block.split("\r\n") if not line.startswith(":")) for block in blocks
+        ]
+        return [
+            Event(event.get("id"), json.loads(event["data"]) if event.get("data") else None)
+            for event in events
+            if "data" in event
+        ]
+
+    @property
+    def last_event_id(self) -> str:
+        """What a client says to go on after what it has."""
+        return [event.id for event in self.events if event.id is not None][-1]
 
 
 class Client:
@@ -327,18 +395,3 @@ async def until(is_so: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
         while not is_so():  # noqa: ASYNC110 - there is nothing to wait on
             await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """The application on a socket of this process; its URL."""
-    config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    try:
-        await until(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}/mcp"
-    finally:
-        server.should_exit = True
-        await task

@@ -11,8 +11,11 @@ from mcp.shared.exceptions import MCPError
 
 from agent_mail_server.mcp_streams import Pace
 from agent_mail_server.operations import OPERATIONS
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, bench_of, make_app, make_endpoint, serving, until, with_caller
+from tests.wire.mcp_serving import serving, with_caller
+from tests.wire.mcp_wire import HANDSHAKES, MODERN, bench_of, make_app, make_endpoint, until
 from tests.wire.server import served
+
+pytestmark = pytest.mark.usefixtures("workers")
 
 MODES: list[Literal["auto", "legacy"]] = ["auto", "legacy"]
 REVISION = {"auto": MODERN, "legacy": HANDSHAKES[-1]}
@@ -103,9 +106,8 @@ async def test_a_stream_is_held_for_a_client_with_a_session() -> None:
     async with serving(with_caller(endpoint)) as url, http() as web:
         async with McpClient(streamable_http_client(url, http_client=web), mode="legacy") as client:
             await client.call_tool("health", {})
-            held: Any = endpoint._held
-            await until(lambda: len(held) == 1)
-        await until(lambda: len(held) == 0)
+            await until(lambda: endpoint.held == 1)
+        await until(lambda: endpoint.held == 0)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,5 +1,6 @@
 """The endpoint's requests: revisions, headers, sessions, and what is refused how."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -17,8 +18,11 @@ def refusal(answer: Answer) -> tuple[int, int]:
     return answer.status, answer.json["error"]["code"]
 
 
+CAPABILITIES = {"tools": {"listChanged": False}, "resources": {"listChanged": False, "subscribe": True}}
+
+
 @pytest.fixture
-def client() -> Client:
+def client(workers: None) -> Client:
     return Client(make_endpoint(make_app()))
 
 
@@ -31,7 +35,7 @@ async def test_initialize_begins_a_session(client: Client, version: str) -> None
     result = answer.json["result"]
     assert result["protocolVersion"] == version
     assert result["serverInfo"] == {"name": "agent-mail", "title": "Agent Mail", "version": "1.2.3"}
-    assert result["capabilities"] == {"tools": {"listChanged": False}}
+    assert result["capabilities"] == CAPABILITIES
     assert "register_agent" in result["instructions"]
     assert client.session_id is not None
     assert len(client.session_id) == 32
@@ -96,13 +100,16 @@ async def test_a_session_is_not_found_by_another_principal(client: Client, stran
 async def test_delete_ends_a_session(client: Client) -> None:
     await client.initialize(HANDSHAKES[-1])
     assert (await client.request("DELETE", headers=client.headers())).status == 200
+    async with asyncio.timeout(1):  # until the other worker has heard of it too
+        while {(await client.call("ping")).status for _ in range(2)} != {404}:
+            pass
     assert refusal(await client.call("ping")) == (404, -32600)
     assert refusal(await client.request("DELETE", headers=client.headers())) == (404, -32600)
 
 
 async def test_sessions_that_cannot_be_reached_are_a_503(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app()
-    client = Client(make_endpoint(app))
+    client = Client(make_endpoint(app, alternates=False))
     await client.initialize(HANDSHAKES[-1])
 
     async def away(*_: Any) -> None:
@@ -120,7 +127,7 @@ async def test_sessions_that_cannot_be_reached_are_a_503(client: Client, monkeyp
 async def test_an_unknown_method_is_an_error_of_the_protocol(client: Client, version: str) -> None:
     await client.initialize(version)
     assert refusal(await client.call("nope")) == (200, -32601)
-    assert refusal(await client.call("resources/list")) == (200, -32601)
+    assert refusal(await client.call("prompts/list")) == (200, -32601)
 
 
 async def test_a_request_of_2026_that_lost_its_header_is_told_so(client: Client) -> None:
@@ -137,7 +144,7 @@ async def test_discover_says_what_there_is(client: Client) -> None:
     answer = await client.call("server/discover")
     result = answer.json["result"]
     assert result["supportedVersions"] == [MODERN]
-    assert result["capabilities"] == {"tools": {"listChanged": False}}
+    assert result["capabilities"] == CAPABILITIES
     assert (result["ttlMs"], result["cacheScope"]) == (300_000, "private")
     assert "mcp-session-id" not in answer.headers
 
@@ -199,7 +206,7 @@ async def test_notifications_are_accepted_and_responses_refused(client: Client) 
     assert refusal(await client.post({"jsonrpc": "2.0", "id": 1, "result": {}}).complete()) == (400, -32600)
 
 
-@pytest.mark.parametrize("method", ["nope", "initialize", "ping", "logging/setLevel", "subscriptions/listen"])
+@pytest.mark.parametrize("method", ["nope", "initialize", "ping", "logging/setLevel", "resources/subscribe"])
 async def test_a_method_that_is_not_served_is_not_found(client: Client, method: str) -> None:
     client.version = MODERN
     assert refusal(await client.call(method, {"notifications": {}}))[0] in (400, 404)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_mail_server.mcp import McpEndpoint
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, Client, bench_of, make_app, make_endpoint
+from tests.wire.mcp_wire import HANDSHAKES, MODERN, Alternating, Client, bench_of, make_app, make_endpoint
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())
 values = st.recursive(
@@ -79,7 +78,7 @@ messages = st.one_of(
 
 
 @cache
-def endpoint() -> McpEndpoint:
+def endpoint() -> Alternating:
     """One for all examples; nothing in it waits."""
     app = make_app()
     bench_of(app).go_on.set()

@@ -13,6 +13,8 @@ from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import BY_NAME, OPERATIONS, Operation
 from tests.wire.mcp_wire import HANDSHAKES, MODERN, TEST_OPERATIONS, Client, make_app, make_endpoint
 
+pytestmark = pytest.mark.usefixtures("workers")
+
 REVISIONS = (*HANDSHAKES, MODERN)
 
 CALLS: list[dict[str, Any]] = [

@@ -62,6 +62,12 @@ class PostgresMailboxes(Mailboxes):
     ) -> InboxSlice:
         return await self._page(agent_id, position, _HIGHEST, "ASC", wanted, with_bodies, limit)
 
+    async def positions(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, int]:
+        rows = await self._db.rows(
+            "SELECT agent_id, position FROM mailboxes WHERE agent_id = ANY ($1::bigint[])", agent_ids
+        )
+        return {row["agent_id"]: row["position"] for row in rows}
+
     async def _page(
         self,
         agent_id: AgentId,

@@ -1,0 +1,1 @@
+"""The official conformance suite against two workers of the endpoint."""
