@@ -7,6 +7,7 @@ which is handed to the driver as it is. A SQLite path is taken literally: nothin
 import re
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from agent_mail_core.settings import SettingsError
 
@@ -23,6 +24,20 @@ def engine(database_url: str) -> Engine:
         return "postgres"
     sqlite_path(database_url)
     return "sqlite"
+
+
+def check(database_url: str) -> None:
+    """Raise SettingsError for a URL that cannot be right; the message holds nothing of it."""
+    if engine(database_url) == "sqlite":
+        return
+    try:
+        parts = urlsplit(database_url)
+        is_split = "@" in database_url and "@" not in parts.netloc and "host=" not in parts.query
+        _ = parts.port
+    except ValueError:
+        raise SettingsError("DATABASE_URL: its host or port is malformed") from None
+    if is_split:
+        raise SettingsError("DATABASE_URL: write / # ? @ : in a password as %2F %23 %3F %40 %3A")
 
 
 def sqlite_path(database_url: str) -> Path:

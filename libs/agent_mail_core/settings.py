@@ -154,7 +154,7 @@ def load(
         if name in merged:
             values[field] = merged[name]
         path = merged.get(f"{name}_FILE") if name in SECRETS else None
-        if path and name not in environ:
+        if path and not environ.get(name):
             try:
                 values[field] = read_secret(path).strip()
             except OSError as error:
@@ -198,9 +198,9 @@ def check_together(settings: Settings) -> None:
         raise SettingsError("WORKERS: more than one needs REDIS_URL, through which workers wake each other")
     if settings.redis_url is not None and not settings.redis_url.get_secret_value().startswith(REDIS_SCHEMES):
         raise SettingsError(f"REDIS_URL: must begin with one of {', '.join(REDIS_SCHEMES)}")
-    scheme, colon, _ = settings.database_url.get_secret_value().partition("://")
-    if colon and scheme not in ("sqlite", "postgresql", "postgres"):
-        raise SettingsError("DATABASE_URL: must be sqlite:///…, a path, or postgresql://…")
+    from agent_mail_core import database_urls  # which raises the error of this module
+
+    database_urls.check(settings.database_url.get_secret_value())
 
 
 def is_loopback(host: str) -> bool:

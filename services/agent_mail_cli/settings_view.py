@@ -37,6 +37,8 @@ def without_password(url: str) -> str:
     except ValueError:
         return MASK
     place = parts.netloc
+    if "@" in url and "@" not in place:  # a password with a / or # ends the host early
+        return f"{parts.scheme}://{MASK}"
     if "@" in place:
         user, _, host = place.rpartition("@")
         place = f"{user.partition(':')[0]}:{MASK}@{host}" if ":" in user else place

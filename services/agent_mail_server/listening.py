@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import resource
 import socket
+import stat
 from contextlib import suppress
 
 from granian._granian import SocketHolder
@@ -94,10 +96,36 @@ class Listener(Server):
         )
         self._listener = listener
 
+    def accept_no_more(self) -> None:
+        """Leave new connections to whoever else accepts from the socket, and go on with those that there are.
+
+        Granian can only stop altogether, and then it closes a connection on which no byte has come yet, whose client
+        would see its first request fail. So its descriptor is made to stand for a socket that nobody connects to.
+        """
+        with socket.socket() as deaf:
+            deaf.bind(("127.0.0.1", 0))
+            deaf.listen(1)
+            deaf.setblocking(False)
+            for descriptor in _places(self._listener.fileno()):
+                os.dup2(deaf.fileno(), descriptor, inheritable=False)
+
     def _init_shared_socket(self) -> None:
         # Granian owns the descriptor that it gets, and closes it when it stops.
         self._ssp = None
         self._shd: SocketHolder = SocketHolder(self._listener.dup().detach(), False, BACKLOG)  # type: ignore[call-arg, assignment]
+
+
+def _places(descriptor: int) -> list[int]:
+    """Every descriptor of this process that stands for the same socket, the given one apart."""
+    wanted, found = os.fstat(descriptor).st_ino, []
+    for name in os.listdir("/dev/fd"):
+        try:
+            state = os.fstat(int(name))
+        except OSError:  # the one that the directory was read with
+            continue
+        if stat.S_ISSOCK(state.st_mode) and state.st_ino == wanted and int(name) != descriptor:
+            found.append(int(name))
+    return found
 
 
 def raise_file_limit() -> None:

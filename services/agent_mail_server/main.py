@@ -36,6 +36,9 @@ from agent_mail_store.opening import open_store
 DRAIN_PATIENCE = 8.0
 """Seconds for requests in flight once waits and streams have been told to end."""
 
+LAST_WORDS = 0.25
+"""Seconds in which a connection that was just accepted brings its request."""
+
 STOP_PATIENCE = 1.0
 """Seconds for open connections after that; idle ones close at once."""
 
@@ -112,7 +115,7 @@ async def _serve(
                 structlog.get_logger().error("the listener ended by itself")
                 await serving
                 return 1
-            await _leave(settings, server, told)
+            await _leave(settings, server, listener, told)
             listener.stop()  # type: ignore[no-untyped-call]
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_PATIENCE):
@@ -123,12 +126,18 @@ async def _serve(
     return 0
 
 
-async def _leave(settings: Settings, server: RunningServer, told: _Told) -> None:
+async def _leave(settings: Settings, server: RunningServer, listener: Listener, told: _Told) -> None:
     """Take requests until their senders know better (SPEC §10), then let those in flight finish."""
     structlog.get_logger().info("stopping", pid=os.getpid(), is_replaced=told.is_replaced)
     server.leave(told.is_replaced)
+    if told.is_replaced:  # the next one accepts already
+        listener.accept_no_more()
     with suppress(TimeoutError):
         async with asyncio.timeout(settings.drain_seconds):
+            await told.to_hurry.wait()
+    listener.accept_no_more()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(min(LAST_WORDS, settings.drain_seconds)):
             await told.to_hurry.wait()
     await server.drain(DRAIN_PATIENCE)
 

@@ -160,3 +160,10 @@ def test_no_secret_is_shown() -> None:
         assert secret not in shown
     values = json.loads(as_json(settings))
     assert (values["HTTP_BEARER_TOKEN"], values["AUTH_MODE"], values["PORT"]) == (MASK, "bearer", 8765)
+
+
+def test_an_empty_secret_beside_its_file_counts_as_unset() -> None:
+    environ = {"AUTH_MODE": "bearer", "HTTP_BEARER_TOKEN": "", "HTTP_BEARER_TOKEN_FILE": "/run/token"}
+    settings, _ = load(environ, read_secret=lambda path: "a token of enough characters\n")
+    assert settings.http_bearer_token is not None
+    assert settings.http_bearer_token.get_secret_value() == "a token of enough characters"
