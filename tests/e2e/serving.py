@@ -77,7 +77,14 @@ class Serving:
 def serving(database_url: str, **settings: str) -> Iterator[Serving]:
     """`agent-mail serve` on a database, ready; stopped politely at the end, and by force if that takes over 15 s."""
     port = free_port()
-    values = {"DATABASE_URL": database_url, "PORT": str(port), "LOG_FORMAT": "json", "LOG_LEVEL": "warning", **settings}
+    values = {
+        "DATABASE_URL": database_url,
+        "PORT": str(port),
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "warning",
+        "DRAIN_SECONDS": "0",
+    }
+    values |= settings
     with started(agent_mail("serve"), port, values) as server:
         yield server
 
