@@ -6,6 +6,8 @@ workers are processes that listen on the same port; the kernel deals the connect
 
 import os
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import uvloop
 from granian.constants import Interfaces
@@ -15,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from agent_mail_server.main import BACKLOG, MOST_CONNECTIONS
+from agent_mail_server.listening import BACKLOG, MOST_CONNECTIONS
 
 ANSWER = {"status": "healthy", "version": "0.0.0", "uptime_seconds": 12.345}
 
@@ -28,10 +30,10 @@ async def constant(request: Request) -> JSONResponse:
 app = Starlette(routes=[Route("/health", constant)])
 
 
-async def serve(port: int) -> None:
-    """Serve until the process ends."""
+async def serve(served: Any, port: int) -> None:
+    """Serve an ASGI application until the process ends."""
     server = Server(
-        app,
+        served,
         address="127.0.0.1",
         port=port,
         interface=Interfaces.ASGINL,
@@ -43,13 +45,14 @@ async def serve(port: int) -> None:
     await server.serve()
 
 
-def main(port: int, workers: int) -> None:
+def main(serve_one: Callable[[int], Coroutine[Any, Any, None]]) -> None:
     """Be the last of the workers; whoever started us ends the others with our group."""
+    port, workers = int(sys.argv[1]), int(sys.argv[2])
     for _ in range(workers - 1):
         if os.fork() == 0:
             break
-    uvloop.run(serve(port))
+    uvloop.run(serve_one(port))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(lambda port: serve(app, port))

@@ -22,8 +22,9 @@ PATIENCE = 30.0
 class Connection(asyncio.Protocol):
     """Opened at the first request, and again after it was lost."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, token: str = "") -> None:
         self.port = port
+        self._credential = f"\r\nAuthorization: Bearer {token}\r\n".encode() if token else b""
         self.asked_at = 0.0
         self.answer_head = b""
         """Status line and headers of the last answer, as sent."""
@@ -34,6 +35,8 @@ class Connection(asyncio.Protocol):
     async def exchange(self, request: bytes) -> tuple[int, bytes]:
         """Status and body of the answer. Raises ConnectionError when there is none."""
         loop = asyncio.get_running_loop()
+        if self._credential:
+            request = request.replace(b"\r\n", self._credential, 1)
         if self._transport is None or self._transport.is_closing():
             transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self.port)
             self._transport = transport

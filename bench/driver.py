@@ -32,6 +32,7 @@ class Driver:
     def __init__(self, job: dict[str, Any]) -> None:
         self.port: int = job["port"]
         self.seed: int = job["seed"]
+        self.token: str = job.get("token", "")
         self.is_measuring = False
         self.latencies: dict[str, array[float]] = {}
         self.errors: Counter[str] = Counter()
@@ -40,7 +41,7 @@ class Driver:
 
     def connection(self) -> Connection:
         """A new one, watched so that no request waits for ever."""
-        connection = Connection(self.port)
+        connection = Connection(self.port, self.token)
         self.connections.append(connection)
         return connection
 

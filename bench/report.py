@@ -31,6 +31,8 @@ class Figures:
     """Of the server's processes, per request."""
     database_cpu: float | None
     """Of PostgreSQL's processes, per request; SQLite's is in the server's."""
+    redis_cpu: float | None
+    """Of Valkey, per request."""
     load_share: float
     """Of one processor, what the load process took: near 1 the generator is the limit, not the server."""
     errors: int
@@ -39,9 +41,9 @@ class Figures:
 
 
 def figures(
-    engine: str, workers: int, scenario: Scenario, seen: dict[str, Any], server_cpu: float, database_cpu: float | None
+    engine: str, workers: int, scenario: Scenario, seen: dict[str, Any], server_cpu: float, others: dict[str, float]
 ) -> Figures:
-    """The row of one measurement; `server_cpu` and `database_cpu` are seconds over the window."""
+    """The row of one measurement; `server_cpu` is seconds over the window, `others` those of postgres and redis."""
     latencies: dict[str, list[float]] = seen["latencies"]
     counted = [value for label, values in latencies.items() if scenario.counts in (None, label) for value in values]
     counted.sort()
@@ -61,7 +63,8 @@ def figures(
         p95=percentile(counted, 95),
         p99=percentile(counted, 99),
         server_cpu=server_cpu * per_request,
-        database_cpu=None if database_cpu is None else database_cpu * per_request,
+        database_cpu=others["postgres"] * per_request if "postgres" in others else None,
+        redis_cpu=others["redis"] * per_request if "redis" in others else None,
         load_share=seen["load_cpu"] / seconds,
         errors=sum(seen["errors"].values()),
         samples=seen["samples"],
@@ -102,6 +105,7 @@ COLUMNS = (
     "CPU µs",
     "÷ bare",
     "Postgres µs",
+    "Redis µs",
     "load",
     "errors",
 )
@@ -109,10 +113,9 @@ COLUMNS = (
 
 def table(rows: list[Figures]) -> str:
     """A Markdown table; of the bare answers the median of each number of workers."""
-    bare = bare_figures(rows)
     shown = [found for workers in (1, 2) if (found := bare_figures(rows, workers))]
     shown += [row for row in rows if row.scenario != "bare"]
-    lines = [COLUMNS, *(cells(row, bare) for row in shown)]
+    lines = [COLUMNS, *(cells(row, bare_figures(rows, row.workers)) for row in shown)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(COLUMNS))]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
@@ -134,6 +137,7 @@ def cells(row: Figures, bare: Figures | None) -> tuple[str, ...]:
         f"{row.server_cpu:,.0f}",
         ratio(row.server_cpu, bare.server_cpu if bare else None),
         "–" if row.database_cpu is None else f"{row.database_cpu:,.0f}",
+        "–" if row.redis_cpu is None else f"{row.redis_cpu:,.0f}",
         f"{row.load_share:.0%}",
         f"{row.errors:,}",
     )
@@ -154,6 +158,19 @@ def spread(rows: list[Figures]) -> str:
         return ""
     each = ", ".join(f"{rate:,.0f}" for rate in rates)
     return f"The bare answer over the run: {each} req/s; a difference below that spread says nothing."
+
+
+def against_sdk(rows: list[Figures]) -> str:
+    """How health over MCP compares with the SDK's own manager."""
+    own = {(row.engine, row.workers): row for row in rows if row.scenario == "health-mcp"}
+    sdk = {row.workers: row for row in rows if row.scenario == "sdk"}
+    each = [
+        f"{row.rate / sdk[workers].rate:.1f} times the requests at {row.server_cpu / sdk[workers].server_cpu:.2f} of"
+        f" the CPU ({engine}, {workers} workers)"
+        for (engine, workers), row in own.items()
+        if workers in sdk
+    ]
+    return f"health over MCP 2026-07-28 beside the SDK's own manager: {'; '.join(each)}." if each else ""
 
 
 def write(path: Path, machine: dict[str, Any], rows: list[Figures], notes: list[str]) -> None:

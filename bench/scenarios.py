@@ -154,6 +154,13 @@ async def health_session(driver: Driver, number: int) -> None:
         await driver.ask(connection, "health", request, is_tool_result)
 
 
+async def health_stateless(driver: Driver, number: int) -> None:
+    """`tools/call` health of the handshake revisions, without a session: for servers that have none."""
+    connection, request = driver.connection(), in_session("", "tools/call", {"name": "health", "arguments": {}})
+    while True:
+        await driver.ask(connection, "health", request, is_tool_result)
+
+
 async def inbox_rest(driver: Driver, number: int) -> None:
     """The newest 20 of a full inbox, over REST."""
     connection = driver.connection()
@@ -307,6 +314,8 @@ SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("bare", "bare Starlette, constant answer", health_rest, needs_mail=False),
+        Scenario("sdk", "the SDK's own manager, MCP 2026-07-28", health_mcp, needs_mail=False),
+        Scenario("sdk-handshake", "the SDK's own manager, MCP 2025, no session", health_stateless, needs_mail=False),
         Scenario("health", "health, REST", health_rest, needs_mail=False),
         Scenario("health-mcp", "health, MCP 2026-07-28", health_mcp, needs_mail=False),
         Scenario("health-session", "health, MCP session (2025-11-25)", health_session, needs_mail=False),
