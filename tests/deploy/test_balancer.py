@@ -167,7 +167,7 @@ def test_a_wait_and_an_event_stream_pass() -> None:
 
 
 def _listen(client: httpx.Client, comments: list[float]) -> None:
-    """Open an MCP session's stream; note when its first two comments come."""
+    """Open an MCP session's stream; note when it begins, with an id, and when the first comment comes."""
     hello: dict[str, Any] = {
         "jsonrpc": "2.0",
         "id": 1,
@@ -185,7 +185,7 @@ def _listen(client: httpx.Client, comments: list[float]) -> None:
     with client.stream("GET", "/mcp", headers={"Accept": "text/event-stream", **session}) as stream:
         assert stream.status_code == 200
         for line in stream.iter_lines():
-            if line.startswith(":"):
+            if line.startswith((":", "id:")):
                 comments.append(time.monotonic())
             if len(comments) == 2:
                 return
