@@ -31,6 +31,9 @@ LOOK = lua(RedisBridge.SCRIPT_MOVING_WINDOW.decode())
 SHARE = 40
 """A batch is the limit divided by this and by the number of workers."""
 
+LARGEST_BATCH = 1000
+"""Redis keeps an entry for each token: a batch of 800,000 was measured to hold up everybody for half a second."""
+
 REFUSED_FOR = 1 / 400
 """Part of a window that a refusal is kept for at least. More, and a burst that comes again in every window drifts out
 of some; less, and a busy refused key asks more often."""
@@ -174,7 +177,7 @@ class RedisLimits(Limits):
         for bucket in buckets:
             budget = bucket.budget
             if not bucket.asks_for:
-                batch = budget.limit // (SHARE * self.workers)
+                batch = min(budget.limit // (SHARE * self.workers), LARGEST_BATCH)
                 bucket.asks_for = min(budget.limit, max(1, batch, len(bucket.waiting)))
             key, window = bucket.key, budget.window_seconds
             commands.append(("EVALSHA", ACQUIRE.sha, 1, key, now, budget.limit, window, bucket.asks_for))
