@@ -79,6 +79,7 @@ def _reads(db: Transaction, project: Any, ann: AgentId, thread: ThreadId) -> Ite
         yield "Messages.of_thread", db.messages.of_thread(thread, bound, with_bodies, 10)
     for unread, priority, in_thread, since in product((True, False), (None, 1), (None, thread), (None, now)):
         wanted = InboxFilter(unread, priority, in_thread, since)
+        yield "Mailboxes.positions", db.mailboxes.positions([ann])
         yield "Mailboxes.newest", db.mailboxes.newest(ann, None, wanted, False, 10)
         yield "Mailboxes.newest", db.mailboxes.newest(ann, 5, wanted, True, 10)
         yield "Mailboxes.after", db.mailboxes.after(ann, 5, wanted, False, 10)
