@@ -9,6 +9,15 @@ MessageId = NewType("MessageId", int)
 ThreadId = NewType("ThreadId", int)
 """A thread's row; agents only ever see its key."""
 
+ContactId = NewType("ContactId", int)
+ReservationId = NewType("ReservationId", int)
+SlotId = NewType("SlotId", int)
+SlotLeaseId = NewType("SlotLeaseId", int)
+ReviewId = NewType("ReviewId", int)
+ProductId = NewType("ProductId", int)
+AttachmentId = NewType("AttachmentId", int)
+"""An attachment's row; agents only ever see its public id, a random text."""
+
 Principal = NewType("Principal", str)
 """Who a credential stands for: `token:{id}`, `jwt:{iss}|{sub}`, `static` or `local` (SPEC §2)."""
 

@@ -174,6 +174,83 @@ def a_row_of_each(schema: Schema) -> dict[str, Row]:
             "response": "'{}'",
             **at,
         },
+        **_coordination(schema, at),
+    }
+
+
+def _coordination(schema: Schema, at: Row) -> dict[str, Row]:
+    """What came with 0002."""
+    now = schema.now
+    digest = "'\\x" + "00" * 32 + "'" if schema.engine == "postgres" else f"x'{'00' * 32}'"
+    empty = "''" if schema.engine == "postgres" else "x''"
+    own = {"id": "7", "team_id": "7", "project_id": "7"}
+    return {
+        "contacts": {
+            "id": "7",
+            "team_id": "7",
+            "agent_id": "7",
+            "contact_id": "7",
+            "status": "'pending'",
+            "requested_at": now,
+        },
+        "blocks": {"agent_id": "7", "blocked_id": "7", "blocked_at": now},
+        "lease_counters": {"project_id": "7", "fence": "1", "version": "1"},
+        "reservations": {
+            **own,
+            "agent_id": "7",
+            "pattern": "'src/*.py'",
+            "fence": "1",
+            "is_literal": "FALSE",
+            "is_exclusive": "TRUE",
+            "is_advisory": "FALSE",
+            "granted_at": now,
+            "renewed_at": now,
+            "expires_at": now,
+        },
+        "build_slots": {**own, "name": "'frontend'", "type": "'build'", "capacity": "1", **at},
+        "slot_leases": {
+            "id": "7",
+            "slot_id": "7",
+            "agent_id": "7",
+            "fence": "1",
+            "acquired_at": now,
+            "renewed_at": now,
+            "expires_at": now,
+        },
+        "lease_tickets": {
+            "id": "7",
+            "project_id": "7",
+            "agent_id": "7",
+            "kind": "'slot'",
+            "wanted": "'{}'",
+            "asked_at": now,
+            **at,
+        },
+        "reviews": {
+            **own,
+            "thread_id": "7",
+            "message_id": "7",
+            "requester_id": "7",
+            "state": "'requested'",
+            "paths": "'[]'",
+            **at,
+        },
+        "review_reviewers": {"review_id": "7", "agent_id": "7", "place": "0"},
+        "products": {"id": "7", "team_id": "7", "name": "'Shop'", **at},
+        "product_projects": {"product_id": "7", "project_id": "7", "linked_at": now},
+        "blobs": {"team_id": "7", "sha256": digest, "size": "0", "content": empty, **at},
+        "attachments": {
+            **own,
+            "public_id": "'x'",
+            "uploader_id": "7",
+            "file_name": "'a.txt'",
+            "media_type": "'text/plain'",
+            "size": "0",
+            "sha256": digest,
+            **at,
+        },
+        "message_attachments": {"message_id": "7", "attachment_id": "7", "place": "0"},
+        "team_usage": {"team_id": "7", "blob_bytes": "0"},
     }
 
 

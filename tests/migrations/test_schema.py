@@ -17,7 +17,9 @@ def test_every_foreign_key_says_what_happens_on_delete(migrated: Schema) -> None
     assert len(keys) >= 20
     assert [key for key in keys if key.on_delete not in ("CASCADE", "SET NULL")] == []
     pointing_back = [(key.table, key.target) for key in keys if key.on_delete == "SET NULL"]
-    assert sorted(pointing_back) == [("events", "agents"), ("messages", "messages")]
+    assert sorted(pointing_back) == [
+        *[("events", "agents"), ("messages", "messages"), ("reviews", "agents"), ("reviews", "messages")]
+    ]
 
 
 def test_every_row_of_a_team_belongs_to_it_by_a_foreign_key(migrated: Schema) -> None:
@@ -57,6 +59,20 @@ CHECKED: list[tuple[str, str, str]] = [
     ("deliveries", "position", "0"),
     ("deliveries", "kind", "3"),
     ("deliveries", "kind", "-1"),
+    ("contacts", "status", "'blocked'"),
+    ("lease_counters", "fence", "-1"),
+    ("reservations", "pattern", "''"),
+    ("reservations", "pattern", f"'{'é' * 513}'"),
+    ("reservations", "fence", "0"),
+    ("build_slots", "capacity", "0"),
+    ("build_slots", "capacity", "101"),
+    ("build_slots", "name", "''"),
+    ("lease_tickets", "kind", "'review'"),
+    ("reviews", "state", "'open'"),
+    ("reviews", "verdict", "'maybe'"),
+    ("products", "name", f"'{'x' * 101}'"),
+    ("attachments", "file_name", "''"),
+    ("team_usage", "blob_bytes", "-1"),
 ]
 
 
@@ -82,6 +98,20 @@ UNIQUE: list[tuple[str, dict[str, str]]] = [
     ("thread_participants", {}),
     ("deliveries", {"position": "2"}),
     ("idempotency_keys", {"response": "'x'"}),
+    ("contacts", {"id": "8", "status": "'accepted'"}),
+    ("blocks", {}),
+    ("lease_counters", {}),
+    ("reservations", {"id": "8", "pattern": "'other'"}),
+    ("build_slots", {"id": "8", "capacity": "2"}),
+    ("slot_leases", {"id": "8", "fence": "2"}),
+    ("lease_tickets", {"id": "8"}),
+    ("review_reviewers", {"place": "1"}),
+    ("products", {"id": "8"}),
+    ("product_projects", {}),
+    ("blobs", {"size": "1"}),
+    ("attachments", {"id": "8", "file_name": "'b'"}),
+    ("message_attachments", {"place": "1"}),
+    ("team_usage", {}),
 ]
 
 
@@ -136,7 +166,8 @@ def test_a_team_goes_with_all_that_belongs_to_it(filled: Schema) -> None:
 def test_a_project_goes_with_all_that_belongs_to_it(filled: Schema) -> None:
     filled.run("DELETE FROM projects WHERE id = 7")
     counts = left(filled)
-    assert (counts.pop("teams"), counts.pop("idempotency_keys")) == (1, 1)
+    of_the_team = [counts.pop(table) for table in ("teams", "idempotency_keys", "products", "blobs", "team_usage")]
+    assert set(of_the_team) == {1}
     assert set(counts.values()) == {0}
 
 
