@@ -126,6 +126,12 @@ class ModeUnavailable(Invalid):
     code = "mode_unavailable"
 
 
+class InvalidPath(Invalid):
+    """This path or pattern cannot be used."""
+
+    code = "invalid_path"
+
+
 class UnknownOperation(NotFound):
     """There is no such operation."""
 
@@ -189,6 +195,18 @@ class AgentRetired(Conflict):
     """That agent is retired: register_agent with its name brings it back."""
 
     code = "agent_retired"
+
+
+class ProductNotFound(NotFound):
+    """No such product: list_products shows those there are, ensure_product makes one."""
+
+    code = "product_not_found"
+
+
+class ProductFull(Conflict):
+    """This product has as many projects as one may have: unlink_project one, or make another product."""
+
+    code = "product_full"
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

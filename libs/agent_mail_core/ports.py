@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agent_mail_core.mailboxes import Mailboxes
     from agent_mail_core.message_search import MessageSearch
     from agent_mail_core.messages import Messages
+    from agent_mail_core.products import Products
     from agent_mail_core.projects import Projects
     from agent_mail_core.replies import Replies
     from agent_mail_core.sessions import Sessions
@@ -76,6 +77,8 @@ class Transaction(Protocol):
     def events(self) -> Events: ...
     @property
     def idempotency(self) -> Idempotency: ...
+    @property
+    def products(self) -> Products: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ TOOL_ALIASES: dict[str, str] = {
     "list_inbox": "check_inbox",
     "fetch_inbox": "check_inbox",
     "mark_message_read": "mark_read",
+    "link_project_to_product": "link_project",
 }
 
 ARGUMENT_ALIASES: dict[str, str] = {

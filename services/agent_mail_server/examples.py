@@ -99,6 +99,11 @@ EXAMPLES: tuple[Example, ...] = (
     Example("search_messages", {**_SHOP, "query": "checkout -refund"}),
     Example("list_threads", _SHOP),
     Example("get_thread", {"thread_id": "FEAT-123", **_SHOP}),
+    Example("ensure_product", {"name": "Store front", "description": "Shop and warehouse"}),
+    Example("link_project", {"product_name": "Store front", **_SHOP}),
+    Example("list_products", {"limit": 5}),
+    Example("product_inbox", {"product_name": "Store front", "agent_name": "GreenHill"}),
+    Example("unlink_project", {"product_name": "Store front", **_SHOP}),
     Example("retire_agent", _HILL),
 )
 

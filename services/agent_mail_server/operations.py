@@ -28,6 +28,8 @@ from agent_mail_core.message_search import search_messages
 from agent_mail_core.messages import get_message, list_outbox
 from agent_mail_core.pending_acks import list_pending_acks
 from agent_mail_core.ports import Role
+from agent_mail_core.product_inbox import product_inbox
+from agent_mail_core.products import ensure_product, link_project, list_products, unlink_project
 from agent_mail_core.project_details import get_project
 from agent_mail_core.projects import ensure_project, list_projects
 from agent_mail_core.sending import reply_message, send_message
@@ -133,6 +135,12 @@ OPERATIONS: tuple[Operation, ...] = (
     # Threads
     Operation(list_threads, ("GET /api/thread/list",), READ),
     Operation(get_thread, ("GET /api/thread/{thread_id}",), READ, is_core=True),
+    # Products
+    Operation(ensure_product, ("POST /api/product/ensure",), WRITE, is_repeatable=True),
+    Operation(link_project, ("POST /api/product/link",), WRITE, is_repeatable=True),
+    Operation(unlink_project, ("POST /api/product/unlink",), WRITE, is_repeatable=True),
+    Operation(product_inbox, ("GET /api/product/inbox",), READ),
+    Operation(list_products, ("GET /api/product/list",), READ),
 )
 
 BY_NAME: dict[str, Operation] = {operation.name: operation for operation in OPERATIONS}

@@ -54,6 +54,7 @@ from agent_mail_core.projects import (
 from agent_mail_core.sending import ReplyMessage, SendMessage, reply_message, send_message
 from agent_mail_core.threads import GetThread, ListThreads, ThreadMessages, ThreadPage, get_thread, list_threads
 from agent_mail_core.waiting import WaitedMessages, WaitForMessages, wait_for_messages
+from agent_mail_server.operations import BY_NAME
 
 T = TypeVar("T")
 TEAM = TeamId(1)
@@ -79,6 +80,11 @@ class Office:
     def at(self, app: App) -> Office:
         """The same project on another worker."""
         return replace(self, app=app)
+
+    async def call(self, operation: str, **arguments: Any) -> Any:
+        """An operation by its name, with its arguments and nothing by default."""
+        row = BY_NAME[operation]
+        return await row.use_case(self.app, self.caller, row.request_type(**arguments))
 
     async def ensure(self, human_key: str, **more: Any) -> EnsuredProject:
         return await ensure_project(self.app, self.caller, EnsureProject(human_key=human_key, **more))

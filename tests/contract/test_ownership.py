@@ -51,10 +51,12 @@ LOOKING: dict[str, Call] = {
     "get_thread": lambda office, names: office.thread(names.thread_id),
 }
 WITHOUT_A_PROJECT = ["health", "ready", "metrics", "list_projects", "ensure_project"]
+OF_PRODUCTS = ["ensure_product", "link_project", "unlink_project", "product_inbox", "list_products"]
+"""Their names belong to a team: test_products.py has them."""
 
 
 def test_every_operation_is_in_these_tables() -> None:
-    tables = [*ACTING, *LOOKING, *WITHOUT_A_PROJECT]
+    tables = [*ACTING, *LOOKING, *WITHOUT_A_PROJECT, *OF_PRODUCTS]
     assert sorted(tables) == sorted(operation.name for operation in OPERATIONS)
 
 

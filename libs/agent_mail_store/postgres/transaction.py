@@ -9,6 +9,7 @@ from agent_mail_store.postgres.idempotency import PostgresIdempotency
 from agent_mail_store.postgres.mailboxes import PostgresMailboxes
 from agent_mail_store.postgres.message_search import PostgresMessageSearch
 from agent_mail_store.postgres.messages import PostgresMessages
+from agent_mail_store.postgres.products import PostgresProducts
 from agent_mail_store.postgres.projects import PostgresProjects
 from agent_mail_store.postgres.statements import Statements
 from agent_mail_store.postgres.threads import PostgresThreads
@@ -49,3 +50,7 @@ class PostgresTransaction(Transaction):
     @cached_property
     def idempotency(self) -> PostgresIdempotency:
         return PostgresIdempotency(self._db)
+
+    @cached_property
+    def products(self) -> PostgresProducts:
+        return PostgresProducts(self._db)

@@ -7,6 +7,7 @@ from agent_mail_store.sqlite.idempotency import SqliteIdempotency
 from agent_mail_store.sqlite.mailboxes import SqliteMailboxes
 from agent_mail_store.sqlite.message_search import SqliteMessageSearch
 from agent_mail_store.sqlite.messages import SqliteMessages
+from agent_mail_store.sqlite.products import SqliteProducts
 from agent_mail_store.sqlite.projects import SqliteProjects
 from agent_mail_store.sqlite.statements import Statements
 from agent_mail_store.sqlite.threads import SqliteThreads
@@ -52,3 +53,7 @@ class SqliteTransaction(Transaction):
     @property
     def idempotency(self) -> SqliteIdempotency:
         return SqliteIdempotency(self._statements, self._clock)
+
+    @property
+    def products(self) -> SqliteProducts:
+        return SqliteProducts(self._statements, self._clock)
