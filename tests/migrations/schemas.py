@@ -179,7 +179,7 @@ def a_row_of_each(schema: Schema) -> dict[str, Row]:
 
 
 def _coordination(schema: Schema, at: Row) -> dict[str, Row]:
-    """What came with 0002."""
+    """What came after 0001."""
     now = schema.now
     digest = "'\\x" + "00" * 32 + "'" if schema.engine == "postgres" else f"x'{'00' * 32}'"
     empty = "''" if schema.engine == "postgres" else "x''"
@@ -251,6 +251,32 @@ def _coordination(schema: Schema, at: Row) -> dict[str, Row]:
         },
         "message_attachments": {"message_id": "7", "attachment_id": "7", "place": "0"},
         "team_usage": {"team_id": "7", "blob_bytes": "0"},
+        "jobs": {"kind": "'archive'", "subject_id": "7", "team_id": "7", "state": "'waiting'", "run_at": now, **at},
+        "archives": {
+            "project_id": "7",
+            "head": "'abc'",
+            "position_xact": "0",
+            "position_id": "7",
+            "updated_at": now,
+        },
+        "summaries": {
+            "thread_id": "7",
+            "engine": "'extractive'",
+            "up_to_message_id": "7",
+            "message_count": "1",
+            "content": "'{}'",
+            "made_at": now,
+        },
+        "webhooks": {
+            **own,
+            "url": "'https://example.com/'",
+            "kinds": "'[]'",
+            "secret": "'s'",
+            "position_xact": "0",
+            "position_id": "0",
+            **at,
+        },
+        "webhook_deliveries": {"id": "7", "webhook_id": "7", "event_id": "7", "attempt": "1", "took_ms": "5", **at},
     }
 
 

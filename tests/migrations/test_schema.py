@@ -73,6 +73,9 @@ CHECKED: list[tuple[str, str, str]] = [
     ("products", "name", f"'{'x' * 101}'"),
     ("attachments", "file_name", "''"),
     ("team_usage", "blob_bytes", "-1"),
+    ("jobs", "state", "'done'"),
+    ("jobs", "attempts", "-1"),
+    ("webhook_deliveries", "attempt", "0"),
 ]
 
 
@@ -112,6 +115,9 @@ UNIQUE: list[tuple[str, dict[str, str]]] = [
     ("attachments", {"id": "8", "file_name": "'b'"}),
     ("message_attachments", {"place": "1"}),
     ("team_usage", {}),
+    ("jobs", {"state": "'dead'"}),
+    ("archives", {"head": "'x'"}),
+    ("summaries", {"engine": "'llm'"}),
 ]
 
 
@@ -166,7 +172,9 @@ def test_a_team_goes_with_all_that_belongs_to_it(filled: Schema) -> None:
 def test_a_project_goes_with_all_that_belongs_to_it(filled: Schema) -> None:
     filled.run("DELETE FROM projects WHERE id = 7")
     counts = left(filled)
-    of_the_team = [counts.pop(table) for table in ("teams", "idempotency_keys", "products", "blobs", "team_usage")]
+    of_the_team = [
+        counts.pop(table) for table in ("teams", "idempotency_keys", "products", "blobs", "team_usage", "jobs")
+    ]
     assert set(of_the_team) == {1}
     assert set(counts.values()) == {0}
 

@@ -26,12 +26,14 @@ CREATE TABLE contacts (
     contact_id bigint NOT NULL REFERENCES agents ON DELETE CASCADE,
     status text NOT NULL CHECK (status IN ('pending', 'accepted', 'rejected')),
     reason text,
+    ttl interval,
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     decided_at timestamptz,
     expires_at timestamptz,
     UNIQUE (agent_id, contact_id)
 );
 COMMENT ON TABLE contacts IS 'agent_id asked to write to contact_id; once accepted, each may write to the other';
+COMMENT ON COLUMN contacts.ttl IS 'How long an acceptance lasts; null: for good';
 CREATE INDEX contacts_by_contact ON contacts (contact_id, agent_id);
 
 CREATE TABLE blocks (
@@ -205,4 +207,4 @@ CREATE TABLE team_usage (
     blob_bytes bigint NOT NULL DEFAULT 0 CHECK (blob_bytes >= 0)
 );
 
-CREATE INDEX events_by_team ON events (team_id, id);
+CREATE INDEX events_by_team ON events (team_id, xact, id);

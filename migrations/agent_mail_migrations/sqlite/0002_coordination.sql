@@ -25,6 +25,8 @@ CREATE TABLE contacts (
     contact_id INTEGER NOT NULL REFERENCES agents ON DELETE CASCADE,
     status TEXT NOT NULL CHECK (status IN ('pending', 'accepted', 'rejected')),
     reason TEXT,
+    -- How long an acceptance lasts; null: for good.
+    ttl INTEGER,
     requested_at INTEGER NOT NULL,
     decided_at INTEGER,
     expires_at INTEGER,
