@@ -1,0 +1,96 @@
+"""Paths and patterns as callers write them, made into one normal form (SPEC §3.6).
+
+The normal form is relative to the project's root, in NFC, without `.`, `..` and `//`; `.` alone is the whole project.
+A name has no slash at its end; a pattern with wildcards keeps one, which says that it covers the trees below as well.
+What a pattern in normal form means is in `globs`.
+"""
+
+import re
+import unicodedata
+from typing import NoReturn
+
+from agent_mail_core.errors import InvalidPath
+
+PATH_BYTES = 1024
+WHOLE_PROJECT = "."
+
+_SHOWN_CHARACTERS = 200
+SPECIAL = re.compile(r"[*?\[\\]")
+_DRIVE = re.compile(r"[A-Za-z]:[/\\]")
+_ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
+
+
+def normal_path(text: str, human_key: str, *, is_literal: bool = False) -> str:
+    """The normal form of a path or, unless `is_literal`, a pattern; InvalidPath for what has none.
+
+    - An absolute path is made relative to `human_key` when that is an absolute path too and holds it. A path with a
+      drive letter is one of Windows: its backslashes are separators, here and in `human_key`.
+    - In any other pattern a backslash is an escape. Before a letter, a digit, `.`, `_`, `/` or the end an escape would
+      be useless, and is far more often a Windows path: it is refused. In a literal path a backslash is a character.
+    - A pattern cannot begin with `!`, which elsewhere excludes; a literal path can.
+    - `..` is refused even where it would stay inside: behind a symbolic link it leads elsewhere.
+    - The normal form of a normal form is itself.
+    """
+    path = _with_slashes(unicodedata.normalize("NFC", _whole_characters(text)))
+    is_directory = path.endswith(("/", "/."))
+    names = _names(path)
+    if ".." in names:
+        _refuse(text, "`..` is not allowed in a path")
+    if _is_absolute(path):
+        root = _names(_with_slashes(unicodedata.normalize("NFC", human_key)))
+        if not _is_absolute(human_key) or names[: len(root)] != root:
+            _refuse(
+                text, "an absolute path must be under the project's human_key: give it relative to the project's root"
+            )
+        names = names[len(root) :]
+    normal = "/".join(names) or WHOLE_PROJECT
+    if _is_absolute(normal):
+        _refuse(text, "a path cannot begin with a drive letter")
+    if not is_literal:
+        _check_pattern(text, normal)
+        if is_directory and SPECIAL.search(normal):
+            normal += "/"
+    if len(normal.encode()) > PATH_BYTES:
+        _refuse(text, f"a path may have {PATH_BYTES} bytes of UTF-8")
+    return normal
+
+
+def _whole_characters(text: str) -> str:
+    if not text:
+        _refuse(text, "a path cannot be empty: `.` is the whole project")
+    if "\0" in text:
+        _refuse(text, "a path cannot hold U+0000")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        _refuse(text, "a path cannot hold a lone surrogate")
+    return text
+
+
+def _with_slashes(path: str) -> str:
+    """A path of Windows with the separators of all others; other paths as they are."""
+    return path[0].lower() + path[1:].replace("\\", "/") if _DRIVE.match(path) else path
+
+
+def _names(path: str) -> list[str]:
+    return [name for name in path.split("/") if name not in {"", "."}]
+
+
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") or _DRIVE.match(path) is not None
+
+
+def _check_pattern(text: str, normal: str) -> None:
+    if normal.startswith("!"):
+        _refuse(text, "a pattern cannot begin with `!`; literal=true takes a name that does")
+    for escape in _ESCAPE.finditer(normal):
+        escaped = escape[1]
+        if escaped.isalnum() or escaped in {"", ".", "_", "/"}:
+            _refuse(
+                text, "a backslash is an escape: write `/` between names, or literal=true for a name that holds one"
+            )
+
+
+def _refuse(text: str, message: str) -> NoReturn:
+    shown = text[:_SHOWN_CHARACTERS].encode(errors="replace").decode()
+    raise InvalidPath(f"{message[0].upper()}{message[1:]}.", path=shown)
