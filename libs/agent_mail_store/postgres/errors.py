@@ -69,6 +69,8 @@ def _reason(error: BaseException) -> str | None:
             return "The database server has no database of the name in DATABASE_URL."
         case ConnectionRefusedError() | FileNotFoundError() | socket.gaierror():
             return "No database server answers at the address in DATABASE_URL."
+        case asyncpg.ProtocolViolationError() if "startup parameter" in str(error):
+            return "A pooler refuses the settings of our connections: set DATABASE_STATEMENT_CACHE=0."
         case _:
             return None
 

@@ -1,4 +1,4 @@
-"""The lock that keeps a second server away from a database while there is no Redis: an advisory lock of one session."""
+"""The lock that keeps a second server away from a database while there is no Redis: an advisory one."""
 
 import asyncio
 
@@ -8,9 +8,14 @@ from agent_mail_core.errors import DatabaseUnavailable, ServerAlreadyRunning
 from agent_mail_core.settings import Settings
 from agent_mail_store.postgres.connections import Row, connection_arguments
 from agent_mail_store.postgres.errors import DRIVER_ERRORS, raise_translated
+from agent_mail_store.postgres.session_settings import is_pooled
 
 LOCK = 0x4147_4D41_494C_0001
 """Any number that other programs do not use: `AGMAIL` and 1."""
+
+TRY = "SELECT pg_try_advisory_lock($1)"
+TRY_WITHIN = "SELECT pg_try_advisory_xact_lock($1)"
+"""Behind a pooler, in a transaction that does not end: for as long it cannot lend another server connection."""
 
 RETRY_SECONDS = 0.5
 
@@ -53,8 +58,14 @@ class ServerLock:
     async def _take(self) -> None:
         connection: asyncpg.Connection[Row] | None = None
         try:
-            connection = await asyncpg.connect(**connection_arguments(self._settings))
-            is_taken = await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
+            connection = await asyncpg.connect(**connection_arguments(self._settings), statement_cache_size=0)
+            if is_pooled(self._settings):
+                await connection.execute("BEGIN")
+                is_taken = await connection.fetchval(TRY_WITHIN, LOCK)
+                # It also takes the place of the query before, whose snapshot would hold up vacuum for as long.
+                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            else:
+                is_taken = await connection.fetchval(TRY, LOCK)
         except DRIVER_ERRORS as error:
             if connection is not None:
                 connection.terminate()

@@ -4,13 +4,18 @@ Every statement goes through here, so that errors are translated and broken conn
 block leaves state on its connection: a pooler may stand between us and the server.
 """
 
-from abc import ABC, abstractmethod
+from __future__ import annotations
 
-from asyncpg.pool import PoolConnectionProxy
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from agent_mail_core.errors import TransactionConflict
-from agent_mail_store.postgres.connections import Connections, Row
+from agent_mail_store.postgres.connections import Connection, Connections, Row
 from agent_mail_store.postgres.errors import DRIVER_ERRORS, raise_translated
+
+T = TypeVar("T")
 
 
 class Statements(ABC):
@@ -18,7 +23,8 @@ class Statements(ABC):
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._connection: PoolConnectionProxy[Row] | None = None
+        self._connection: Connection | None = None
+        self._is_interrupted = False
 
     @abstractmethod
     async def rows(self, statement: str, *arguments: object) -> list[Row]:
@@ -37,18 +43,24 @@ class Statements(ABC):
         return found[0]
 
     async def _run(self, statement: str, arguments: tuple[object, ...]) -> list[Row]:
+        return await self._answer(lambda connection: connection.fetch(statement, *arguments))
+
+    async def _answer(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
         connection = self._connection
         assert connection is not None
         try:
-            return await connection.fetch(statement, *arguments)
+            return await ask(connection)
         except DRIVER_ERRORS as error:
             self._connections.forget_if_lost(connection, error)
             raise_translated(error)
+        except asyncio.CancelledError:
+            self._is_interrupted = True
+            raise
 
-    async def _give_back(self) -> None:
+    def _give_back(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await self._connections.give_back(connection)
+            self._connections.give_back(connection, is_settled=not self._is_interrupted)
 
 
 class Reading(Statements):
@@ -59,6 +71,6 @@ class Reading(Statements):
             self._connection = await self._connections.borrow()
         return await self._run(statement, arguments)
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Return the connection."""
-        await self._give_back()
+        self._give_back()

@@ -8,33 +8,28 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
 from agent_mail_core.delivery import Delivered, Outgoing
-from agent_mail_core.errors import AgentMailError, SchemaTooOld
+from agent_mail_core.errors import AgentMailError, DatabaseUnavailable, SchemaTooOld
 from agent_mail_core.ports import Clock, Store, StoreIdentity, Transaction
 from agent_mail_core.settings import Settings
 from agent_mail_store.postgres.batches import Batches
-from agent_mail_store.postgres.connections import Connections
+from agent_mail_store.postgres.connections import SILENCE, Connections
 from agent_mail_store.postgres.server_lock import ServerLock
 from agent_mail_store.postgres.statements import Reading
 from agent_mail_store.postgres.transaction import PostgresTransaction
 from agent_mail_store.postgres.writing import writing
 from agent_mail_store.schema import check_serves
 
-STATEMENTS_CACHED = 256
-"""Prepared statements a connection keeps; none behind a pooler that shares connections between transactions."""
-
 
 class PostgresStore(Store):
     """Made by `open`. Belongs to the event loop that opened it. Time is the database's."""
 
     @classmethod
-    async def open(
-        cls, settings: Settings, clock: Clock, single_server: bool, statements_cached: int = STATEMENTS_CACHED
-    ) -> Self:
+    async def open(cls, settings: Settings, clock: Clock, single_server: bool) -> Self:
         """See `opening.open_store`. `clock` is for stores without one of their own."""
         lock = ServerLock(settings) if single_server else None
         if lock is not None:
             await lock.take()
-        connections = Connections(settings, statements_cached)
+        connections = Connections(settings)
         try:
             await connections.open()
             await _check_schema(connections)
@@ -73,7 +68,7 @@ class PostgresStore(Store):
         try:
             yield PostgresTransaction(block)
         finally:
-            await block.end()
+            block.end()
 
     def write(self) -> AbstractAsyncContextManager[Transaction]:
         return self._write()
@@ -100,7 +95,14 @@ class PostgresStore(Store):
     async def check(self) -> None:
         if self._lock is not None:
             self._lock.check()
-        await _check_schema(self._connections)
+        in_vain = asyncio.get_running_loop().call_later(SILENCE, self._connections.give_up_reads)
+        try:
+            await _check_schema(self._connections)
+        except DatabaseUnavailable:
+            self._connections.give_up_reads()
+            raise
+        finally:
+            in_vain.cancel()
 
     async def close(self) -> None:
         if self._is_closed:
@@ -123,7 +125,7 @@ async def _check_schema(connections: Connections) -> None:
             """
         )
     finally:
-        await db.end()
+        db.end()
     if row["number"] is None or row["oldest_code"] is None:
         raise SchemaTooOld
     check_serves(row["number"], row["oldest_code"])
@@ -134,7 +136,7 @@ async def _identity(connections: Connections) -> StoreIdentity:
     try:
         rows = await db.rows("SELECT name, value FROM facts WHERE name IN ('epoch', 'cursor_key')")
     finally:
-        await db.end()
+        db.end()
     facts = {row["name"]: row["value"] for row in rows}
     if len(facts) < 2:
         raise SchemaTooOld
