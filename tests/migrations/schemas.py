@@ -255,6 +255,7 @@ def _coordination(schema: Schema, at: Row) -> dict[str, Row]:
         "archives": {
             "project_id": "7",
             "head": "'abc'",
+            "tree": "'def'",
             "position_xact": "0",
             "position_id": "7",
             "updated_at": now,
@@ -265,6 +266,7 @@ def _coordination(schema: Schema, at: Row) -> dict[str, Row]:
             "up_to_message_id": "7",
             "message_count": "1",
             "content": "'{}'",
+            "notes": "'{}'",
             "made_at": now,
         },
         "webhooks": {

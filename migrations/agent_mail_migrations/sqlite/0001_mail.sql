@@ -1,4 +1,6 @@
 -- Teams, projects, agents, mail, events, outbox. Every row belongs to a team; no query crosses teams.
+-- A row that is written with each message has a foreign key to the nearest row that it goes with, and none that this one
+-- implies: a message goes with its thread, a thread and an event with their project, a delivery with its message.
 -- Times are microseconds since 1970 in UTC. COLLATE NOCASE ignores the case of ASCII, which is all that names and keys have.
 
 CREATE TABLE facts (
@@ -52,7 +54,7 @@ CREATE TABLE mailboxes (
 
 CREATE TABLE threads (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    team_id INTEGER NOT NULL REFERENCES teams ON DELETE CASCADE,
+    team_id INTEGER NOT NULL,
     project_id INTEGER NOT NULL REFERENCES projects ON DELETE CASCADE,
     key TEXT NOT NULL COLLATE NOCASE
         CHECK (length(key) BETWEEN 1 AND 128 AND key NOT GLOB '*[^A-Za-z0-9._:-]*' AND key GLOB '[A-Za-z0-9]*'),
@@ -77,8 +79,8 @@ CREATE INDEX thread_participants_by_agent ON thread_participants (agent_id, thre
 
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    team_id INTEGER NOT NULL REFERENCES teams ON DELETE CASCADE,
-    project_id INTEGER NOT NULL REFERENCES projects ON DELETE CASCADE,
+    team_id INTEGER NOT NULL,
+    project_id INTEGER NOT NULL,
     thread_id INTEGER NOT NULL REFERENCES threads ON DELETE CASCADE,
     sender_id INTEGER NOT NULL REFERENCES agents ON DELETE CASCADE,
     parent_id INTEGER REFERENCES messages ON DELETE SET NULL,
@@ -107,9 +109,9 @@ CREATE TABLE deliveries (
     agent_id INTEGER NOT NULL REFERENCES agents ON DELETE CASCADE,
     position INTEGER NOT NULL CHECK (position > 0),
     message_id INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
-    project_id INTEGER NOT NULL REFERENCES projects ON DELETE CASCADE,
-    sender_id INTEGER NOT NULL REFERENCES agents ON DELETE CASCADE,
-    thread_id INTEGER NOT NULL REFERENCES threads ON DELETE CASCADE,
+    project_id INTEGER NOT NULL,
+    sender_id INTEGER NOT NULL,
+    thread_id INTEGER NOT NULL,
     -- 0 to, 1 cc, 2 bcc
     kind INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 2),
     -- Where the recipient stood among those of the message.
@@ -132,7 +134,7 @@ CREATE INDEX deliveries_owed_in ON deliveries (project_id, message_id, agent_id)
 
 CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    team_id INTEGER NOT NULL REFERENCES teams ON DELETE CASCADE,
+    team_id INTEGER NOT NULL,
     project_id INTEGER NOT NULL REFERENCES projects ON DELETE CASCADE,
     kind TEXT NOT NULL,
     agent_id INTEGER REFERENCES agents ON DELETE SET NULL,

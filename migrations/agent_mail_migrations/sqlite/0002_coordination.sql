@@ -75,6 +75,9 @@ CREATE TABLE reservations (
 CREATE INDEX reservations_live ON reservations (project_id, expires_at) WHERE released_at IS NULL;
 CREATE INDEX reservations_by_agent ON reservations (agent_id, expires_at) WHERE released_at IS NULL;
 CREATE INDEX reservations_by_project ON reservations (project_id, id);
+-- What was let go a moment ago is kept for the head of a queue.
+CREATE INDEX reservations_freed ON reservations (project_id, released_at) WHERE released_at IS NOT NULL;
+CREATE INDEX reservations_of_agent ON reservations (agent_id, id);
 
 CREATE TABLE build_slots (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -99,6 +102,7 @@ CREATE TABLE slot_leases (
 ) STRICT;
 CREATE UNIQUE INDEX slot_leases_live ON slot_leases (slot_id, agent_id) WHERE released_at IS NULL;
 CREATE INDEX slot_leases_by_agent ON slot_leases (agent_id) WHERE released_at IS NULL;
+CREATE INDEX slot_leases_freed ON slot_leases (slot_id, released_at) WHERE released_at IS NOT NULL;
 
 -- A place in a queue for a lease. Asking again keeps it; who does not ask for a minute loses it.
 CREATE TABLE lease_tickets (
@@ -135,6 +139,9 @@ CREATE TABLE reviews (
     ended_at INTEGER
 ) STRICT;
 CREATE INDEX reviews_by_project ON reviews (project_id, id);
+CREATE INDEX reviews_by_claimer ON reviews (claimer_id) WHERE state = 'claimed';
+CREATE INDEX reviews_by_thread ON reviews (thread_id);
+CREATE INDEX reviews_by_message ON reviews (message_id) WHERE message_id IS NOT NULL;
 
 CREATE TABLE review_reviewers (
     review_id INTEGER NOT NULL REFERENCES reviews ON DELETE CASCADE,

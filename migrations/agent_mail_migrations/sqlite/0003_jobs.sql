@@ -23,6 +23,7 @@ CREATE INDEX jobs_due ON jobs (run_at) WHERE state <> 'dead';
 CREATE TABLE archives (
     project_id INTEGER PRIMARY KEY REFERENCES projects ON DELETE CASCADE,
     head TEXT NOT NULL,
+    tree TEXT NOT NULL,
     position_xact INTEGER NOT NULL,
     position_id INTEGER NOT NULL,
     archived_events INTEGER NOT NULL DEFAULT 0,
@@ -37,6 +38,10 @@ CREATE TABLE summaries (
     message_count INTEGER NOT NULL,
     -- JSON, as the core's summaries make it.
     content TEXT NOT NULL,
+    -- JSON: what was noted of each message, for the next summary to go on from.
+    notes TEXT NOT NULL,
+    -- Another is wanted in its place, made from nothing.
+    is_discarded INTEGER NOT NULL DEFAULT 0 CHECK (is_discarded IN (0, 1)),
     made_at INTEGER NOT NULL
 ) STRICT;
 
