@@ -27,6 +27,9 @@ class PresenceLog(Presence):
     def saw(self, agent_id: AgentId) -> None:
         self._seen[agent_id] = self._clock.now()
 
+    def last_seen(self, agent_id: AgentId) -> datetime | None:
+        return self._seen.get(agent_id)
+
     async def flush(self, store: Store, everything: bool = False) -> int:
         """Write what is due, each agent at most every 30 s unless `everything`; how many.
 
