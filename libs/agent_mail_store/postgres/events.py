@@ -1,10 +1,75 @@
-"""Events on PostgreSQL. A row notes its transaction, by which followers read in the order of commits (DESIGN 7)."""
+"""Events on PostgreSQL. A row notes its transaction, by which followers read in the order of commits (DESIGN 7).
+
+A follower reads only what older transactions than all that run have written: nothing can be added below that any more.
+"""
 
 import json
+from datetime import datetime
 
-from agent_mail_core.events import ARCHIVE_TOPIC, EventRecord, Events, NewEvent
+from agent_mail_core.events import (
+    ARCHIVE_TOPIC,
+    FIRST_POSITION,
+    EventEntry,
+    EventFilter,
+    EventPosition,
+    EventRecord,
+    Events,
+    EventSlice,
+    NewEvent,
+)
 from agent_mail_core.ids import AgentId
+from agent_mail_store.postgres.connections import Row
 from agent_mail_store.postgres.statements import Statements
+
+FORGOTTEN = "events_forgotten"
+"""The fact that says up to which position events were removed."""
+
+_SETTLED = """
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS open_from,
+           EXISTS (
+               SELECT FROM events e WHERE {scope} AND e.xact >= pg_snapshot_xmin(pg_current_snapshot())
+           ) AS is_behind,
+           EXISTS (
+               SELECT FROM events e WHERE {scope} AND (e.xact, e.id) > ($2::bigint::text::xid8, $3)
+                 AND e.xact < pg_snapshot_xmin(pg_current_snapshot())
+           ) AS has_news
+"""
+_AFTER = """
+    SELECT e.xact::text::bigint, e.id, e.kind, e.team_id, e.project_id, coalesce(p.deleted_slug, p.slug), e.agent_id,
+           a.name, e.message_id, e.data, e.created_at,
+           $5::bigint IS NULL OR e.agent_id = $5 OR EXISTS (
+               SELECT FROM messages m WHERE m.id = e.message_id AND m.sender_id = $5
+           ) OR EXISTS (
+               SELECT FROM deliveries d WHERE d.message_id = e.message_id AND d.agent_id = $5 AND (d.kind <> 2 OR $6)
+           ) AS is_wanted
+    FROM (
+        SELECT * FROM events e
+        WHERE {scope} AND (e.xact, e.id) > ($2::bigint::text::xid8, $3) AND e.xact < $4::bigint::text::xid8
+        ORDER BY e.xact, e.id LIMIT $7
+    ) e
+    JOIN projects p ON p.id = e.project_id
+    LEFT JOIN agents a ON a.id = e.agent_id
+    ORDER BY e.xact, e.id
+"""
+_PAGE = """
+    SELECT e.xact::text::bigint, e.id, e.kind, e.team_id, e.project_id, coalesce(p.deleted_slug, p.slug), e.agent_id,
+           a.name, e.message_id, e.data, e.created_at
+    FROM events e
+    JOIN projects p ON p.id = e.project_id AND (p.deleted_at IS NULL OR e.kind = 'project.deleted')
+    LEFT JOIN agents a ON a.id = e.agent_id
+    WHERE {scope} AND (e.xact, e.id) < ($2::bigint::text::xid8, $3)
+    ORDER BY e.xact DESC, e.id DESC LIMIT $4
+"""
+_OF_AGENT = """
+    SELECT e.xact::text::bigint, e.id, e.kind, e.team_id, e.project_id, p.slug, e.agent_id, a.name, e.message_id,
+           e.data, e.created_at
+    FROM events e
+    JOIN projects p ON p.id = e.project_id AND p.deleted_at IS NULL
+    JOIN agents a ON a.id = e.agent_id
+    WHERE e.agent_id = $1 AND e.id < $2 AND ($3::bigint IS NULL OR e.project_id = $3)
+    ORDER BY e.id DESC LIMIT $4
+"""
+_ENDLESS = EventPosition(2**63 - 1, 2**63 - 1)
 
 
 class PostgresEvents(Events):
@@ -55,3 +120,99 @@ class PostgresEvents(Events):
             )
             for row in rows
         ]
+
+    async def after(self, position: EventPosition, wanted: EventFilter, limit: int) -> EventSlice:
+        scope, scope_id = _scope(wanted)
+        settled = await self._db.the_row(
+            _SETTLED.format(scope=scope), scope_id, position.transaction, position.event_id
+        )
+        rows = (
+            []
+            if not settled["has_news"]
+            else await self._db.rows(
+                _AFTER.format(scope=scope),
+                scope_id,
+                position.transaction,
+                position.event_id,
+                settled["open_from"],
+                wanted.agent_id,
+                wanted.with_hidden,
+                limit,
+            )
+        )
+        has_more = len(rows) == limit
+        reached = EventPosition(*rows[-1][:2]) if has_more else EventPosition(settled["open_from"], 0)
+        return EventSlice(
+            [_entry(row) for row in rows if row["is_wanted"]], max(position, reached), has_more, settled["is_behind"]
+        )
+
+    async def last_position(self) -> EventPosition:
+        row = await self._db.the_row("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        return EventPosition(row[0], 0)
+
+    async def forgotten(self) -> EventPosition:
+        row = await self._db.row("SELECT value FROM facts WHERE name = $1", FORGOTTEN)
+        return EventPosition(*json.loads(row["value"])) if row else FIRST_POSITION
+
+    async def forget(self, before: datetime, limit: int) -> int:
+        rows = await self._db.rows(
+            """
+            WITH oldest AS (
+                SELECT e.xact, e.id,
+                       bool_or(e.created_at >= $1 OR EXISTS (SELECT FROM outbox o WHERE o.event_id = e.id))
+                           OVER (ORDER BY e.xact, e.id) AS is_kept
+                FROM (
+                    SELECT * FROM events WHERE xact < pg_snapshot_xmin(pg_current_snapshot())
+                    ORDER BY xact, id LIMIT $2
+                ) e
+            )
+            DELETE FROM events USING oldest WHERE events.id = oldest.id AND NOT oldest.is_kept
+            RETURNING events.xact::text::bigint, events.id
+            """,
+            before,
+            limit,
+        )
+        if rows:
+            last = max(EventPosition(*row) for row in rows)
+            await self._db.rows(
+                """
+                INSERT INTO facts (name, value) VALUES ($1, $2)
+                ON CONFLICT (name) DO UPDATE SET value = excluded.value
+                """,
+                FORGOTTEN,
+                json.dumps([last.transaction, last.event_id]),
+            )
+        return len(rows)
+
+    async def page(self, wanted: EventFilter, before: EventPosition | None, limit: int) -> list[EventEntry]:
+        below = before or _ENDLESS
+        if wanted.agent_id is not None:
+            rows = await self._db.rows(_OF_AGENT, wanted.agent_id, below.event_id, wanted.project_id, limit)
+        else:
+            scope, scope_id = _scope(wanted)
+            rows = await self._db.rows(_PAGE.format(scope=scope), scope_id, below.transaction, below.event_id, limit)
+        return [_entry(row) for row in rows]
+
+
+def _scope(wanted: EventFilter) -> tuple[str, int | None]:
+    """The condition that an index serves, and its value, which is $1."""
+    if wanted.project_id is not None:
+        return "e.project_id = $1", wanted.project_id
+    if wanted.team_id is not None:
+        return "e.team_id = $1", wanted.team_id
+    return "$1::bigint IS NULL", None
+
+
+def _entry(row: Row) -> EventEntry:
+    return EventEntry(
+        position=EventPosition(row[0], row[1]),
+        kind=row[2],
+        team_id=row[3],
+        project_id=row[4],
+        project_slug=row[5],
+        agent_id=row[6],
+        agent_name=row[7],
+        message_id=row[8],
+        data=json.loads(row[9]),
+        created_at=row[10],
+    )

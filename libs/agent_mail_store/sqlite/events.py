@@ -1,12 +1,51 @@
 """Events in SQLite: rowids are in commit order, because there is one writer."""
 
+from datetime import datetime
+
 import orjson
 
-from agent_mail_core.clock import from_microseconds
-from agent_mail_core.events import ARCHIVE_TOPIC, EventRecord, Events, NewEvent
+from agent_mail_core.clock import from_microseconds, to_microseconds
+from agent_mail_core.events import (
+    ARCHIVE_TOPIC,
+    FIRST_POSITION,
+    EventEntry,
+    EventFilter,
+    EventPosition,
+    EventRecord,
+    Events,
+    EventSlice,
+    NewEvent,
+)
 from agent_mail_core.ids import AgentId
 from agent_mail_core.ports import Clock
-from agent_mail_store.sqlite.statements import Statements
+from agent_mail_store.sqlite.statements import Row, Statements
+
+FORGOTTEN = "events_forgotten"
+"""The fact that says up to which event they were removed."""
+
+_AFTER = """
+    SELECT e.id, e.kind, e.team_id, e.project_id, coalesce(p.deleted_slug, p.slug), e.agent_id, a.name, e.message_id,
+        e.data, e.created_at,
+        ?3 IS NULL OR e.agent_id = ?3
+        OR EXISTS (SELECT 1 FROM messages m WHERE m.id = e.message_id AND m.sender_id = ?3)
+        OR EXISTS (
+            SELECT 1 FROM deliveries d WHERE d.message_id = e.message_id AND d.agent_id = ?3 AND (d.kind <> 2 OR ?4)
+        )
+    FROM (SELECT * FROM events e WHERE {scope} AND e.id > ?2 ORDER BY e.id LIMIT ?5) e
+    CROSS JOIN projects p ON p.id = e.project_id
+    LEFT JOIN agents a ON a.id = e.agent_id
+    ORDER BY e.id
+"""
+_PAGE = """
+    SELECT e.id, e.kind, e.team_id, e.project_id, coalesce(p.deleted_slug, p.slug), e.agent_id, a.name, e.message_id,
+        e.data, e.created_at
+    FROM events e
+    CROSS JOIN projects p ON p.id = e.project_id AND (p.deleted_at IS NULL OR e.kind = 'project.deleted')
+    LEFT JOIN agents a ON a.id = e.agent_id
+    WHERE {scope} AND e.id < ?2 AND (?3 IS NULL OR e.project_id = ?3)
+    ORDER BY e.id DESC LIMIT ?4
+"""
+_ENDLESS = 2**63 - 1
 
 
 class SqliteEvents(Events):
@@ -32,6 +71,80 @@ class SqliteEvents(Events):
             EventRecord(event_id, kind, agent, message_id, orjson.loads(data), from_microseconds(created_at))
             for event_id, kind, agent, message_id, data, created_at in rows
         ]
+
+    async def after(self, position: EventPosition, wanted: EventFilter, limit: int) -> EventSlice:
+        scope, scope_id = _scope(wanted)
+        with self._statements.one_state():
+            [(last,)] = self._statements.rows("SELECT coalesce(max(id), 0) FROM events")
+            rows = self._statements.rows(
+                _AFTER.format(scope=scope),
+                (scope_id, position.event_id, wanted.agent_id, int(wanted.with_hidden), limit),
+            )
+        has_more = len(rows) == limit
+        reached = EventPosition(0, rows[-1][0] if has_more else last)
+        return EventSlice([_entry(row) for row in rows if row[-1]], max(position, reached), has_more, False)
+
+    async def last_position(self) -> EventPosition:
+        # What was removed last has not been forgotten by the table's counter: max(id) may be less than that.
+        rows = self._statements.rows("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'")
+        return EventPosition(0, rows[0][0])
+
+    async def forgotten(self) -> EventPosition:
+        row = self._statements.row("SELECT value FROM facts WHERE name = ?", (FORGOTTEN,))
+        return EventPosition(*orjson.loads(row[0])) if row else FIRST_POSITION
+
+    async def forget(self, before: datetime, limit: int) -> int:
+        rows = self._statements.rows(
+            """
+            WITH oldest AS (
+                SELECT e.id, max(e.created_at >= ? OR EXISTS (SELECT 1 FROM outbox o WHERE o.event_id = e.id))
+                    OVER (ORDER BY e.id) AS is_kept
+                FROM (SELECT * FROM events ORDER BY id LIMIT ?) e
+            )
+            DELETE FROM events WHERE id IN (SELECT id FROM oldest WHERE NOT is_kept) RETURNING id
+            """,
+            (to_microseconds(before), limit),
+        )
+        if rows:
+            position = orjson.dumps([0, max(event_id for (event_id,) in rows)]).decode()
+            self._statements.insert(
+                "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                (FORGOTTEN, position),
+            )
+        return len(rows)
+
+    async def page(self, wanted: EventFilter, before: EventPosition | None, limit: int) -> list[EventEntry]:
+        scope, scope_id = _scope(wanted)
+        project_id = None
+        if wanted.agent_id is not None:
+            scope, scope_id, project_id = "e.agent_id = ?1", wanted.agent_id, wanted.project_id
+        below = before.event_id if before is not None else _ENDLESS
+        rows = self._statements.rows(_PAGE.format(scope=scope), (scope_id, below, project_id, limit))
+        return [_entry(row) for row in rows]
+
+
+def _scope(wanted: EventFilter) -> tuple[str, int | None]:
+    """The condition that an index serves, and its value, which is ?1."""
+    if wanted.project_id is not None:
+        return "e.project_id = ?1", wanted.project_id
+    if wanted.team_id is not None:
+        return "e.team_id = ?1", wanted.team_id
+    return "?1 IS NULL", None
+
+
+def _entry(row: Row) -> EventEntry:
+    return EventEntry(
+        position=EventPosition(0, row[0]),
+        kind=row[1],
+        team_id=row[2],
+        project_id=row[3],
+        project_slug=row[4],
+        agent_id=row[5],
+        agent_name=row[6],
+        message_id=row[7],
+        data=orjson.loads(row[8]),
+        created_at=from_microseconds(row[9]),
+    )
 
 
 def add_event(statements: Statements, event: NewEvent, created_at: int) -> None:

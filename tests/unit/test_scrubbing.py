@@ -1,0 +1,114 @@
+"""Scrubbing: secrets and addresses go, what only looks like them stays, however long or hostile the text."""
+
+import time
+
+import pytest
+
+from agent_mail_core.scrubbing import Scrubber
+
+SECRETS = [
+    "ghp_" + "a1B2" * 9,
+    "github_pat_" + "a1B2_" * 10,
+    "glpat-" + "abcdefghij0123456789",
+    "xoxb-" + "123456789012-abcdef",
+    "sk-proj-" + "abcDEF123456789012345",
+    "AKIA" + "IOSFODNN7EXAMPLE",
+    "AIza" + "SyA1234567890abcdefghijklmnopqrstuv",
+    "npm_" + "abcdefghijklmnop0123456789",
+    "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "0123456789abcdef" * 4,
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----",
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nno end",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: secret[:12])
+@pytest.mark.parametrize("around", ["{}", "key {} here", "`{}`", '"{}",', "({})"])
+def test_a_secret_goes(secret: str, around: str) -> None:
+    scrubber = Scrubber()
+    text = scrubber.text(around.format(secret))
+    assert secret not in text
+    assert "[secret]" in text
+    assert scrubber.replaced["secret"] >= 1
+
+
+@pytest.mark.parametrize(
+    "text, scrubbed",
+    [
+        ("password=hunter22", "password=[secret]"),
+        ("DB_PASSWORD: 'hunter22'", "DB_PASSWORD: '[secret]'"),
+        ('{"api_key": "abcd1234"}', '{"api_key": "[secret]"}'),
+        ("export TOKEN=abcd1234", "export TOKEN=[secret]"),
+        ("Authorization: Bearer abcdef0123456789", "Authorization: Bearer [secret]"),
+        ("postgres://ann:hunter2@db/shop", "postgres://ann:[secret]@db/shop"),
+        ("write to ann.lee+x@mail.example.co.uk.", "write to [email]."),
+        ("<bob@example.org>", "<[email]>"),
+        ("at 10.0.0.7:8080, 192.168.1.1.", "at [ip_address]:8080, [ip_address]."),
+        ("[::1] and 2001:db8::ff00:42:8329", "[[ip_address]] and [ip_address]"),
+        ("fe80::1%eth0", "[ip_address]%eth0"),
+    ],
+)
+def test_it_is_replaced_by_what_it_was(text: str, scrubbed: str) -> None:
+    assert Scrubber().text(text) == scrubbed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "at 13:41:00 on 2026-11-22T13:41:00Z",
+        "version 1.2.3, 1.2.3.4.5 and 300.1.2.3",
+        "commit 4402c39d0c1b and 0d48d0c",
+        "the token is gone; ask for the password",
+        "std::vector a::b::c",
+        "user@host and @ann",
+        "libs/agent_mail_core/events.py:12:3",
+        "thread FEAT-123",
+        "am_i_late and skip-this-one",
+    ],
+)
+def test_what_is_none_stays(text: str) -> None:
+    scrubber = Scrubber()
+    assert scrubber.text(text) == text
+    assert scrubber.replaced.total() == 0
+
+
+def test_texts_inside_values_are_scrubbed_and_counted() -> None:
+    scrubber = Scrubber()
+    record = {"a@example.org": ["x a@example.org", {"b": "10.0.0.1"}, 7, None], "paths": ("b@example.org",)}
+    assert scrubber.value(record) == {
+        "a@example.org": ["x [email]", {"b": "[ip_address]"}, 7, None],
+        "paths": ["[email]"],
+    }
+    assert scrubber.replaced == {"secret": 0, "email": 2, "ip_address": 1}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a",
+        "a.",
+        "a@",
+        "1.",
+        ":",
+        "1:",
+        "-----BEGIN ",
+        "eyJaaaaaaaa.",
+        "token=",
+        "x_",
+        "://",
+        "http://a:",
+        "sk-",
+        "A" * 64,
+        " ",
+        "password",
+        "a-",
+        "@a.",
+    ],
+)
+def test_hostile_texts_take_linear_time(piece: str) -> None:
+    """256 KiB, which is the longest body, within a second even on a busy machine."""
+    text = (piece * 262_144)[:262_144]
+    began = time.perf_counter()
+    Scrubber().text(text)
+    assert time.perf_counter() - began < 2
