@@ -1,4 +1,4 @@
-"""`make cluster`: PostgreSQL, Valkey, server workers on ports of their own, and a balancer (Caddy) in front of them.
+"""`make cluster`: PostgreSQL, Valkey, server workers on ports of their own with a balancer (Caddy), and a job worker.
 
 Everything is this program's and ends with it: Ctrl-C stops all, and nothing is kept. End-to-end tests use the same.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from agent_mail_migrations.runner import migrate
 from tests.e2e.serving import Serving, serving, started
+from tests.e2e.working import Worker, working
 from tests.servers import in_new_loop, running_postgres, running_valkey
 
 CADDYFILE = """
@@ -65,6 +66,7 @@ class Cluster:
     workers: list[Serving]
     postgres_url: str
     redis_url: str
+    job_workers: list[Worker]
 
 
 @contextmanager
@@ -83,7 +85,9 @@ def balancer(port: int, ports: list[int]) -> Iterator[Serving]:
 
 
 @contextmanager
-def running_cluster(port: int, workers: int = 3, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+def running_cluster(
+    port: int, workers: int = 3, settings: Mapping[str, str] | None = None, job_workers: int = 1
+) -> Iterator[Cluster]:
     """A cluster whose balancer listens on a port of the loopback address."""
     with ExitStack() as stack:
         postgres_url = stack.enter_context(running_postgres())
@@ -91,8 +95,11 @@ def running_cluster(port: int, workers: int = 3, settings: Mapping[str, str] | N
         in_new_loop(migrate(postgres_url))
         values = {"REDIS_URL": redis_url, "TRUSTED_PROXIES": "127.0.0.1", "LOG_LEVEL": "info", **(settings or {})}
         servers = [stack.enter_context(serving(postgres_url, **values)) for _ in range(workers)]
+        root = stack.enter_context(tempfile.TemporaryDirectory(prefix="agent-mail-archive-"))
+        of_jobs = {**values, "DATABASE_URL": postgres_url, "ARCHIVE_ROOT": root}
+        doing = [stack.enter_context(working(None, **of_jobs)) for _ in range(job_workers)]
         front = stack.enter_context(balancer(port, [server.port for server in servers]))
-        yield Cluster(f"http://127.0.0.1:{port}", front, servers, postgres_url, redis_url)
+        yield Cluster(f"http://127.0.0.1:{port}", front, servers, postgres_url, redis_url, doing)
 
 
 def _bound_to_us(command: list[str]) -> list[str]:
@@ -117,21 +124,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8765, help="where the balancer listens")
     parser.add_argument("--workers", type=int, default=3, help="server processes")
+    parser.add_argument("--job-workers", type=int, default=1, help="processes that do background jobs")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     is_over = threading.Event()
     try:
-        with running_cluster(chosen.port, chosen.workers) as cluster:
+        with running_cluster(chosen.port, chosen.workers, job_workers=chosen.job_workers) as cluster:
             named = {f"server-{number}": server for number, server in enumerate(cluster.workers, 1)}
+            jobs = {f"job-worker-{number}": worker for number, worker in enumerate(cluster.job_workers, 1)}
             for name, server in {**named, "balancer": cluster.balancer}.items():
                 threading.Thread(target=_follow, args=(name, server.log, is_over), daemon=True).start()
+            for name, worker in jobs.items():
+                threading.Thread(target=_follow, args=(name, worker.log, is_over), daemon=True).start()
             print(f"MCP       {cluster.url}/mcp\nREST      {cluster.url}/docs", flush=True)
             for name, server in named.items():
                 print(f"{name}  {server.url}", flush=True)
             print(f"Postgres  {cluster.postgres_url}\nValkey    {cluster.redis_url}\nCtrl-C stops all.", flush=True)
-            while all(server.process.poll() is None for server in cluster.workers):
+            processes = [one.process for one in cluster.workers] + [one.process for one in cluster.job_workers]
+            while all(process.poll() is None for process in processes):
                 time.sleep(0.5)
-            print("a server ended by itself", file=sys.stderr)
+            print("a process ended by itself", file=sys.stderr)
             raise SystemExit(1)
     except KeyboardInterrupt:
         print("stopped")

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import dotenv
 import typer
 
+from agent_mail_cli import archive, jobs
 from agent_mail_cli.settings_view import as_json, as_table
 from agent_mail_core.errors import AgentMailError
 from agent_mail_core.settings import Settings, SettingsError, load
@@ -34,6 +35,10 @@ cli = typer.Typer(
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.", show_default=False)]
 DatabaseUrl = Annotated[str | None, typer.Option("--database-url", help="DATABASE_URL.", show_default=False)]
+
+
+cli.add_typer(archive.commands(lambda config: _settings(config)[0]), name="archive")
+cli.add_typer(jobs.commands(lambda config: _settings(config)[0]), name="job")
 
 
 def main() -> None:
@@ -68,13 +73,23 @@ def serve(
 ) -> None:
     """Serve MCP and REST until SIGTERM or Ctrl-C. A SQLite database is made and migrated at start.
 
-    With several workers SIGHUP reads the settings again and replaces the workers one by one; nobody notices.
+    SIGHUP reads the settings again. Several workers are replaced one by one, and nobody notices. One alone begins again
+    in place: new connections wait for a moment, streams end, and so do MCP sessions when there is no Redis.
     """
     from agent_mail_server.main import serve as serve_until_stopped  # takes most of a second, which only this needs
 
     options = {"HOST": host, "PORT": port, "WORKERS": workers, "DATABASE_URL": database_url}
     settings, warnings = _settings(config, **options)
     raise typer.Exit(serve_until_stopped(settings, warnings, lambda: _read(config, options)[0]))
+
+
+@cli.command()
+def worker(config: ConfigFile = None) -> None:
+    """Do the background work of a cluster (archive, summaries, webhooks, sweeps) until SIGTERM or Ctrl-C."""
+    from agent_mail_worker.main import work  # as above
+
+    settings, warnings = _settings(config)
+    raise typer.Exit(work(settings, warnings))
 
 
 @cli.command()

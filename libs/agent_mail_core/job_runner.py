@@ -1,0 +1,140 @@
+"""Does the jobs of one process: so many at once, whenever it hears of some, and whenever it looks by itself.
+
+The embedded server and the job worker of a cluster run the same one. It takes what is due from the database, whoever
+told of it, so that a queue which is away or forgets costs nothing but a few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import TypeAlias
+
+from agent_mail_core.errors import AgentMailError
+from agent_mail_core.job_queue import JobKind, Wake
+from agent_mail_core.jobs import KINDS, LEASE, Handlers, Job, Performed, perform
+from agent_mail_core.leases import insist
+from agent_mail_core.ports import App
+
+AT_ONCE = 4
+LOOK_SECONDS = 2.0
+
+GIVE_BACK_PATIENCE = 2.0
+"""Seconds for jobs that were cancelled to be given back."""
+
+Report: TypeAlias = Callable[[Job, Performed, float], None]
+"""Told of each attempt, and how many seconds it took. Must not raise."""
+
+
+class JobRunner:
+    """Made for an app and its handlers; `start` it, and `stop` it before the store closes."""
+
+    def __init__(
+        self, app: App, handlers: Handlers, report: Report, always: Sequence[Wake] = (), at_once: int = AT_ONCE
+    ) -> None:
+        """`always` is work that there always is: it gets its rows at the start."""
+        self._app = app
+        self._handlers = handlers
+        self._kinds = list(handlers)
+        self._report = report
+        self._always = list(always)
+        self._at_once = at_once
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._is_stopping = False
+        self._looking: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look for jobs."""
+        self._looking = asyncio.create_task(self._look_again_and_again())
+
+    async def stop(self, patience: float) -> None:
+        """Take no more jobs; those that are not done after `patience` seconds are given back. Done when all ended."""
+        self._is_stopping = True
+        self._news.set()
+        if self._looking is not None:
+            await asyncio.wait({self._looking}, timeout=patience)
+            self._looking.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=patience)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GIVE_BACK_PATIENCE)
+
+    async def woken(self, kind: JobKind, subject_id: int) -> None:
+        """Somebody says that there is work. Never raises, but for being cancelled."""
+        if kind in self._handlers and KINDS[kind].is_made_by_wakes:
+            with suppress(AgentMailError):
+                await self._want(kind, subject_id)
+        self._news.set()
+
+    async def room(self, timeout: float) -> None:
+        """Return when another job can begin, or after `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._has_room.wait()
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    async def _look_again_and_again(self) -> None:
+        while not self._is_stopping:
+            self._news.clear()
+            try:
+                await self._begin_what_is_due()
+            except AgentMailError:  # the database is away; it is asked again
+                pass
+            except Exception:
+                logging.getLogger(__name__).exception("looking for jobs failed")
+            with suppress(TimeoutError):  # not all workers at the same time
+                async with asyncio.timeout(LOOK_SECONDS * random.uniform(0.8, 1.2)):  # noqa: S311
+                    await self._news.wait()
+
+    async def _begin_what_is_due(self) -> None:
+        while self._always:
+            await self._want(*self._always[-1])
+            self._always.pop()
+        while not self._is_stopping and len(self._tasks) < self._at_once:
+            job = await insist(self._claim)
+            if job is None:
+                return
+            self._begin(job)
+
+    async def _want(self, kind: JobKind, subject_id: int) -> None:
+        async def write() -> None:
+            async with self._app.store.write() as db:
+                await db.jobs.want(kind, subject_id)
+
+        await insist(write)
+
+    async def _claim(self) -> Job | None:
+        async with self._app.store.write() as db:
+            return await db.jobs.claim(self._kinds, LEASE)
+
+    # --- doing --------------------------------------------------------------------------------------------------------
+
+    def _begin(self, job: Job) -> None:
+        task = asyncio.create_task(self._do(job))
+        self._tasks.add(task)
+        if len(self._tasks) == self._at_once:
+            self._has_room.clear()
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._has_room.set()
+        self._news.set()  # there may be more than there was room for, and a job may have made others
+
+    async def _do(self, job: Job) -> None:
+        began = perf_counter()
+        performed = Performed("given_back")
+        try:
+            performed = await perform(self._app, self._handlers, job)
+        finally:
+            self._report(job, performed, perf_counter() - began)
