@@ -1,0 +1,1 @@
+"""The archive as git repositories, on pygit2."""
