@@ -11,10 +11,9 @@ from pydantic import Field
 
 from agent_mail_core import agent_names
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
-from agent_mail_core.errors import AgentNameTaken, AgentNotFound, AgentNotYours, AgentRetired
+from agent_mail_core.errors import AgentNameTaken, AgentNotFound, AgentNotYours
 from agent_mail_core.events import EventKind, NewEvent
 from agent_mail_core.fields import (
-    AgentName,
     ContactPolicy,
     Cursor,
     Description,
@@ -27,14 +26,22 @@ from agent_mail_core.fields import (
     Request,
     Result,
 )
-from agent_mail_core.idempotency import NO_AGENT, IdempotencyScope, check_same, fingerprint
+from agent_mail_core.idempotency import NO_AGENT
 from agent_mail_core.ids import AgentId, Principal, ProjectId, TeamId
+from agent_mail_core.kept_answers import answered_before, keep_answer, key_scope
 from agent_mail_core.ports import App, Caller, Role, Transaction
 from agent_mail_core.projects import ProjectRecord, normal_ref, project_not_found, the_project
 from agent_mail_core.suggestions import near_names
 
 NEAR_NAME_POOL = 1000
-RECENT_EVENTS = 10
+OVERSEER, SYSTEM = "Overseer", "System"
+SERVICE_POLICIES: Mapping[str, ContactPolicy] = {OVERSEER: "open", SYSTEM: "block_all"}
+"""The agents that every project has from the start, and who may write to them."""
+
+SERVICE_PROGRAM, SERVICE_MODEL = "agent-mail", "none"
+SERVICE_OWNER = Principal("service")
+"""No credential stands for it."""
+
 NAME_ROUNDS = 8
 NAMES_A_ROUND = 16
 
@@ -54,6 +61,11 @@ class AgentRecord:
     registered_at: datetime
     last_active_at: datetime
     retired_at: datetime | None
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it is Overseer or System, which every project has, nobody registers and nobody may act as."""
+        return self.name in SERVICE_POLICIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,7 @@ Registered = Literal["created", "updated", "taken"]
 
 
 class Agents(Protocol):
-    """Store of agents."""
+    """Store of agents. Only `find` shows service agents, which `Projects.ensure` makes; `taken` counts their names."""
 
     async def find(
         self, team_id: TeamId, project_ref: str, name: str
@@ -124,6 +136,10 @@ class Agents(Protocol):
 
     async def retire(self, agent_id: AgentId) -> tuple[AgentRecord, bool]:
         """Retire it, and whether it was not retired before. A send that commits later does not reach it."""
+        ...
+
+    async def transfer(self, agent_id: AgentId, owner: Principal) -> AgentRecord:
+        """Give it to another principal."""
         ...
 
     async def page(
@@ -158,6 +174,18 @@ class Agents(Protocol):
         ...
 
 
+def profile_data(agent: AgentRecord) -> dict[str, Any]:
+    """What events of agents say: the profile as it is from then on, so that the archive needs nothing else."""
+    return {
+        "name": agent.name,
+        "program": agent.program,
+        "model": agent.model,
+        "task_description": agent.task_description,
+        "contact_policy": agent.contact_policy,
+        "retired": agent.retired_at is not None,
+    }
+
+
 # --- acting as an agent -----------------------------------------------------------------------------------------------
 
 
@@ -171,7 +199,12 @@ class Actor:
 
 def may_act_as(caller: Caller, agent: AgentRecord) -> bool:
     """Whether this caller may read and write as the agent."""
-    return agent.owner == caller.principal or caller.role >= Role.admin
+    return not agent.is_service and (agent.owner == caller.principal or caller.role >= Role.admin)
+
+
+def may_read_as(caller: Caller, agent: AgentRecord) -> bool:
+    """Whether this caller may look into the agent's inbox: Overseer's is read by those who write as it."""
+    return may_act_as(caller, agent) or (agent.name == OVERSEER and caller.role >= Role.overseer)
 
 
 async def agent_not_found(db: Transaction, project: ProjectRecord, name: str) -> AgentNotFound:
@@ -202,6 +235,16 @@ async def acting_agent(app: App, db: Transaction, caller: Caller, project_ref: s
     if not may_act_as(caller, actor.agent):
         raise AgentNotYours(agent_name=actor.agent.name)
     app.presence.saw(actor.agent.id)
+    return actor
+
+
+async def reading_agent(app: App, db: Transaction, caller: Caller, project_ref: str, name: str) -> Actor:
+    """The agent whose mail the caller looks at without changing it: like `acting_agent`, by `may_read_as`."""
+    actor = await the_agent(db, caller, project_ref, name)
+    if not may_read_as(caller, actor.agent):
+        raise AgentNotYours(agent_name=actor.agent.name)
+    if not actor.agent.is_service:
+        app.presence.saw(actor.agent.id)
     return actor
 
 
@@ -258,23 +301,25 @@ async def register_agent(app: App, caller: Caller, request: RegisterAgent) -> Re
     """Join a project under a name. Call once at the start; the same name again updates your profile."""
     async with app.store.write() as db:
         project = await the_project(db, caller, request.project_slug)
-        scope = None
-        if request.idempotency_key is not None:
-            scope = IdempotencyScope(
-                caller.team_id, caller.principal, NO_AGENT, "register_agent", request.idempotency_key
-            )
-            answer = await db.idempotency.take(scope, fingerprint(request))
-            if answer is not None:
-                first = RegisteredAgent.model_validate_json(check_same(answer, fingerprint(request)))
-                return first.model_copy(update={"replayed": True})
-        agent, outcome = await _register(db, caller, request, project)
-        event: EventKind = "agent.registered" if outcome == "created" else "agent.updated"
-        await db.events.add(NewEvent(event, caller.team_id, project.id, agent.id, data={"name": agent.name}))
-        result = RegisteredAgent(agent=agent_result(agent), created=outcome == "created")
-        if scope is not None:
-            await db.idempotency.keep(scope, result.model_dump_json())
+        scope = key_scope(caller, NO_AGENT, "register_agent", request.idempotency_key)
+        replay = await answered_before(db, scope, request, RegisteredAgent)
+        if replay is not None:
+            return replay
+        agent, created = await register_in(db, caller, project, request)
+        result = RegisteredAgent(agent=agent_result(agent), created=created)
+        await keep_answer(db, scope, result)
     app.presence.saw(agent.id)
     return result
+
+
+async def register_in(
+    db: Transaction, caller: Caller, project: ProjectRecord, request: RegisterAgent
+) -> tuple[AgentRecord, bool]:
+    """Make the agent or update it, and whether it was made. Raises AgentNameTaken."""
+    agent, outcome = await _register(db, caller, request, project)
+    event: EventKind = "agent.registered" if outcome == "created" else "agent.updated"
+    await db.events.add(NewEvent(event, caller.team_id, project.id, agent.id, data=profile_data(agent)))
+    return agent, outcome == "created"
 
 
 async def _register(
@@ -340,99 +385,6 @@ async def list_agents(app: App, caller: Caller, request: ListAgents) -> AgentPag
             list_cursor(app.store.identity, scope, [page[-1].name.lower()]) if len(rows) > len(page) else None
         ),
     )
-
-
-# --- whois ------------------------------------------------------------------------------------------------------------
-
-
-class Whois(Request):
-    project_slug: ProjectRef
-    agent_name: AgentName
-
-
-class Activity(Result):
-    """One thing that an agent did."""
-
-    kind: str
-    at: datetime
-    message_id: int | None = None
-    data: dict[str, Any] = Field(default_factory=dict)
-
-
-class AgentDetails(Result):
-    agent: Agent
-    unread_count: int
-    received_count: int
-    sent_count: int
-    recent_activity: list[Activity]
-
-
-async def whois(app: App, caller: Caller, request: Whois) -> AgentDetails:
-    """Show one agent: profile, mail counts, and the last things it did."""
-    async with app.store.read() as db:
-        actor = await the_agent(db, caller, request.project_slug, request.agent_name)
-        counts = await db.agents.counts(actor.agent.id, may_act_as(caller, actor.agent))
-        events = await db.events.of_agent(actor.agent.id, RECENT_EVENTS)
-    return AgentDetails(
-        agent=agent_result(actor.agent),
-        unread_count=counts.unread,
-        received_count=counts.received,
-        sent_count=counts.sent,
-        recent_activity=[
-            Activity(kind=event.kind, at=event.created_at, message_id=event.message_id, data=event.data)
-            for event in events
-        ],
-    )
-
-
-# --- update_agent, retire_agent ---------------------------------------------------------------------------------------
-
-
-class UpdateAgent(Request):
-    project_slug: ProjectRef
-    agent_name: AgentName
-    task_description: Description | None = None
-    contact_policy: ContactPolicy | None = None
-    program: Profile | None = None
-    model: Profile | None = None
-
-
-async def update_agent(app: App, caller: Caller, request: UpdateAgent) -> Agent:
-    """Change an agent's profile; what is left out stays."""
-    async with app.store.write() as db:
-        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
-        if actor.agent.retired_at is not None:
-            raise AgentRetired(agent_name=actor.agent.name, suggestion="register_agent")
-        agent = await db.agents.update(
-            actor.agent.id,
-            AgentChanges(
-                program=request.program,
-                model=request.model,
-                task_description=request.task_description,
-                contact_policy=request.contact_policy,
-            ),
-        )
-        await db.events.add(
-            NewEvent("agent.updated", caller.team_id, actor.project.id, agent.id, data={"name": agent.name})
-        )
-    return agent_result(agent)
-
-
-class RetireAgent(Request):
-    project_slug: ProjectRef
-    agent_name: AgentName
-
-
-async def retire_agent(app: App, caller: Caller, request: RetireAgent) -> Agent:
-    """Retire an agent: it gets no more mail. Its mail stays; registering the name again brings it back."""
-    async with app.store.write() as db:
-        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
-        agent, is_new = await db.agents.retire(actor.agent.id)
-        if is_new:
-            await db.events.add(
-                NewEvent("agent.retired", caller.team_id, actor.project.id, agent.id, data={"name": agent.name})
-            )
-    return agent_result(agent)
 
 
 # --- suggest_agent_names ----------------------------------------------------------------------------------------------

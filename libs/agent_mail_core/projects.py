@@ -38,7 +38,7 @@ class ProjectRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProjectCounts:
-    """How much a project holds. Retired agents are not counted."""
+    """How much a project holds. Retired and service agents are not counted."""
 
     agents: int
     messages: int
@@ -57,7 +57,7 @@ class Projects(Protocol):
         as its slug, nor another one as its human key: `find` takes either, and whoever goes by that key must not be led
         elsewhere. When none is free: SlugTaken. An
         existing project keeps its slug (an explicit one that another project holds is still SlugTaken) and takes a
-        description that is not None.
+        description that is not None. A new one has the agents of `agents.SERVICE_POLICIES`, each with a mailbox.
         """
         ...
 
@@ -153,14 +153,20 @@ class EnsuredProject(Result):
 
 async def ensure_project(app: App, caller: Caller, request: EnsureProject) -> EnsuredProject:
     """Get the project of a key, making it if it is new. Call this first; agents of one repository use the same key."""
-    slugs = [request.slug] if request.slug else [project_slug(request.human_key), project_slug(request.human_key, True)]
     async with app.store.write() as db:
-        record, created = await db.projects.ensure(
-            caller.team_id, request.human_key, slugs, request.slug is not None, request.description
-        )
-        if created:
-            await db.events.add(NewEvent("project.created", caller.team_id, record.id, data={"slug": record.slug}))
+        record, created = await ensure_in(db, caller, request)
     return EnsuredProject(project=project_result(record), created=created)
+
+
+async def ensure_in(db: Transaction, caller: Caller, request: EnsureProject) -> tuple[ProjectRecord, bool]:
+    """The project, and whether it was made. Raises SlugTaken."""
+    slugs = [request.slug] if request.slug else [project_slug(request.human_key), project_slug(request.human_key, True)]
+    record, created = await db.projects.ensure(
+        caller.team_id, request.human_key, slugs, request.slug is not None, request.description
+    )
+    if created:
+        await db.events.add(NewEvent("project.created", caller.team_id, record.id, data={"slug": record.slug}))
+    return record, created
 
 
 # --- list_projects ----------------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """Agents on PostgreSQL. Who retires one holds its mailbox's lock, so that no send in flight reaches it afterwards."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from agent_mail_core.agents import AgentChanges, AgentCounts, AgentRecord, Agents, NewAgent, Registered
-from agent_mail_core.ids import AgentId, ProjectId, TeamId
+from agent_mail_core.ids import AgentId, Principal, ProjectId, TeamId
 from agent_mail_core.projects import ProjectRecord
 from agent_mail_store.postgres.projects import key_digest
 from agent_mail_store.postgres.statements import Statements
@@ -25,14 +25,12 @@ class PostgresAgents(Agents):
             SELECT p.id, p.team_id, p.slug, p.human_key, p.description, p.created_at,
                    a.id AS agent_id, a.project_id, a.name, a.program, a.model, a.task_description, a.contact_policy,
                    a.owner, a.registered_at, a.last_active_at, a.retired_at
-            FROM (
-                SELECT *, 0 AS choice FROM projects WHERE team_id = $1 AND slug = $2
-                UNION ALL
-                SELECT *, 1 FROM projects
-                WHERE team_id = $1 AND key_digest(human_key) = $3
-                ORDER BY choice LIMIT 1
-            ) p
+            FROM projects p
             LEFT JOIN agents a ON a.project_id = p.id AND a.name_key = lower($4 COLLATE "C")
+            WHERE p.id = coalesce(
+                (SELECT id FROM projects WHERE team_id = $1 AND slug = $2),
+                (SELECT id FROM projects WHERE team_id = $1 AND key_digest(human_key) = $3)
+            )
             """,
             team_id,
             project_ref,
@@ -153,6 +151,18 @@ class PostgresAgents(Agents):
         )
         return AgentRecord(*row), False
 
+    async def transfer(self, agent_id: AgentId, owner: Principal) -> AgentRecord:
+        row = await self._db.the_row(
+            """
+            UPDATE agents SET owner = $2 WHERE id = $1
+            RETURNING id, project_id, name, program, model, task_description, contact_policy, owner, registered_at,
+                      last_active_at, retired_at
+            """,
+            agent_id,
+            owner,
+        )
+        return AgentRecord(*row)
+
     async def page(
         self,
         project_id: ProjectId,
@@ -166,7 +176,7 @@ class PostgresAgents(Agents):
             SELECT id, project_id, name, program, model, task_description, contact_policy, owner, registered_at,
                    last_active_at, retired_at
             FROM agents
-            WHERE project_id = $1 AND name_key > coalesce($4, '')
+            WHERE project_id = $1 AND name_key > coalesce($4, '') AND NOT is_service
               AND ($2::timestamptz IS NULL OR last_active_at >= $2) AND ($3 OR retired_at IS NULL)
             ORDER BY name_key LIMIT $5
             """,
@@ -183,7 +193,8 @@ class PostgresAgents(Agents):
             """
             SELECT id, project_id, name, program, model, task_description, contact_policy, owner, registered_at,
                    last_active_at, retired_at
-            FROM agents WHERE project_id = $1 AND retired_at IS NULL ORDER BY last_active_at DESC LIMIT $2
+            FROM agents WHERE project_id = $1 AND retired_at IS NULL AND NOT is_service
+            ORDER BY last_active_at DESC LIMIT $2
             """,
             project_id,
             limit,
@@ -194,7 +205,7 @@ class PostgresAgents(Agents):
         rows = await self._db.rows(
             """
             SELECT name FROM agents
-            WHERE project_id = $1 AND retired_at IS NULL ORDER BY last_active_at DESC LIMIT $2
+            WHERE project_id = $1 AND retired_at IS NULL AND NOT is_service ORDER BY last_active_at DESC LIMIT $2
             """,
             project_id,
             limit,
@@ -236,23 +247,3 @@ class PostgresAgents(Agents):
             list(seen),
             list(seen.values()),
         )
-
-
-async def named_agents(
-    db: Statements, pairs: Collection[tuple[ProjectId, str]]
-) -> dict[ProjectId, dict[str, AgentRecord]]:
-    """The agents of these projects and lower-cased names, by both."""
-    rows = await db.rows(
-        """
-        SELECT a.id, a.project_id, a.name, a.program, a.model, a.task_description, a.contact_policy, a.owner,
-               a.registered_at, a.last_active_at, a.retired_at, a.name_key
-        FROM unnest($1::bigint[], $2::text[]) AS wanted (project_id, name_key)
-        JOIN agents a ON a.project_id = wanted.project_id AND a.name_key = wanted.name_key
-        """,
-        [project_id for project_id, _ in pairs],
-        [name for _, name in pairs],
-    )
-    found: dict[ProjectId, dict[str, AgentRecord]] = {}
-    for row in rows:
-        found.setdefault(row["project_id"], {})[row["name_key"]] = AgentRecord(*row[:AGENT_FIELDS])
-    return found

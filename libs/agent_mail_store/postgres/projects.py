@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
+from agent_mail_core.agents import SERVICE_MODEL, SERVICE_OWNER, SERVICE_POLICIES, SERVICE_PROGRAM
 from agent_mail_core.errors import SlugTaken
 from agent_mail_core.ids import ProjectId, TeamId
 from agent_mail_core.projects import ProjectCounts, ProjectRecord, Projects
@@ -29,14 +30,29 @@ class PostgresProjects(Projects):
                 continue
             made = await self._db.row(
                 """
-                INSERT INTO projects (team_id, human_key, slug, description) VALUES ($1, $2, $3, $4)
-                ON CONFLICT DO NOTHING
-                RETURNING id, team_id, slug, human_key, description, created_at
+                WITH made AS (
+                    INSERT INTO projects (team_id, human_key, slug, description) VALUES ($1, $2, $3, $4)
+                    ON CONFLICT DO NOTHING
+                    RETURNING id, team_id, slug, human_key, description, created_at
+                ), its_agents AS (
+                    INSERT INTO agents (team_id, project_id, name, program, model, contact_policy, owner, is_service)
+                    SELECT made.team_id, made.id, name, $7, $8, policy, $9, true
+                    FROM made, unnest($5::text[], $6::text[]) AS service (name, policy)
+                    RETURNING id
+                ), their_mailboxes AS (
+                    INSERT INTO mailboxes (agent_id) SELECT id FROM its_agents
+                )
+                SELECT * FROM made
                 """,
                 team_id,
                 human_key,
                 slug,
                 description,
+                list(SERVICE_POLICIES),
+                list(SERVICE_POLICIES.values()),
+                SERVICE_PROGRAM,
+                SERVICE_MODEL,
+                SERVICE_OWNER,
             )
             if made is not None:
                 return ProjectRecord(*made), True
@@ -97,13 +113,14 @@ class PostgresProjects(Projects):
             SELECT p.id, p.team_id, p.slug, p.human_key, p.description, p.created_at, a.agents, t.messages, t.threads
             FROM (
                 SELECT * FROM projects
-                WHERE team_id = $1 AND slug > coalesce($3, '')
+                WHERE team_id = $1 AND deleted_at IS NULL AND slug > coalesce($3, '')
                   AND ($2::text IS NULL OR strpos(slug, lower($2 COLLATE "C")) > 0
                        OR strpos(lower(human_key), lower($2 COLLATE "C")) > 0)
                 ORDER BY slug LIMIT $4
             ) p
             CROSS JOIN LATERAL (
-                SELECT count(*) AS agents FROM agents WHERE project_id = p.id AND retired_at IS NULL
+                SELECT count(*) AS agents FROM agents
+                WHERE project_id = p.id AND retired_at IS NULL AND NOT is_service
             ) a
             CROSS JOIN LATERAL (
                 SELECT count(*) AS threads, coalesce(sum(message_count), 0)::bigint AS messages
@@ -123,7 +140,8 @@ class PostgresProjects(Projects):
     async def counts(self, project_id: ProjectId) -> ProjectCounts:
         row = await self._db.the_row(
             """
-            SELECT (SELECT count(*) FROM agents WHERE project_id = $1 AND retired_at IS NULL) AS agents,
+            SELECT (SELECT count(*) FROM agents
+                    WHERE project_id = $1 AND retired_at IS NULL AND NOT is_service) AS agents,
                    count(*) AS threads, coalesce(sum(message_count), 0)::bigint AS messages
             FROM threads WHERE project_id = $1
             """,
@@ -133,7 +151,9 @@ class PostgresProjects(Projects):
 
     async def slugs(self, team_id: TeamId, limit: int) -> list[str]:
         rows = await self._db.rows(
-            "SELECT slug FROM projects WHERE team_id = $1 ORDER BY id DESC LIMIT $2", team_id, limit
+            "SELECT slug FROM projects WHERE team_id = $1 AND deleted_at IS NULL ORDER BY id DESC LIMIT $2",
+            team_id,
+            limit,
         )
         return [row["slug"] for row in rows]
 

@@ -7,10 +7,10 @@ import orjson
 
 from agent_mail_core.agents import AgentChanges, AgentCounts, AgentRecord, Agents, NewAgent, Registered
 from agent_mail_core.clock import from_microseconds, to_microseconds
-from agent_mail_core.ids import AgentId, ProjectId, TeamId
+from agent_mail_core.ids import AgentId, Principal, ProjectId, TeamId
 from agent_mail_core.ports import Clock
 from agent_mail_core.projects import ProjectRecord
-from agent_mail_store.sqlite.projects import find_project
+from agent_mail_store.sqlite.projects import project_record
 from agent_mail_store.sqlite.statements import Row, Statements
 
 
@@ -24,9 +24,27 @@ class SqliteAgents(Agents):
     async def find(
         self, team_id: TeamId, project_ref: str, name: str
     ) -> tuple[ProjectRecord | None, AgentRecord | None]:
-        with self._statements.one_state():
-            project = find_project(self._statements, team_id, project_ref)
-            return project, self._named(project.id, name) if project is not None else None
+        row = self._statements.row(
+            # The second half only runs when the first finds nothing.
+            """
+            WITH found AS (
+                SELECT id, team_id, slug, human_key, description, created_at
+                FROM projects WHERE team_id = ?1 AND slug = ?2
+                UNION ALL
+                SELECT id, team_id, slug, human_key, description, created_at
+                FROM projects WHERE team_id = ?1 AND human_key = ?2
+                LIMIT 1
+            )
+            SELECT found.*,
+                a.id, a.project_id, a.name, a.program, a.model, a.task_description, a.contact_policy, a.owner,
+                a.registered_at, a.last_active_at, a.retired_at
+            FROM found LEFT JOIN agents a ON a.project_id = found.id AND a.name = ?3
+            """,
+            (team_id, project_ref, name),
+        )
+        if row is None:
+            return None, None
+        return project_record(row), agent_record(row[6:]) if row[6] is not None else None
 
     def _named(self, project_id: ProjectId, name: str) -> AgentRecord | None:
         row = self._statements.row(
@@ -128,6 +146,17 @@ class SqliteAgents(Agents):
         )
         return agent_record(rows[0]), bool(newly)
 
+    async def transfer(self, agent_id: AgentId, owner: Principal) -> AgentRecord:
+        rows = self._statements.many(
+            """
+            UPDATE agents SET owner = ? WHERE id = ?
+            RETURNING id, project_id, name, program, model, task_description, contact_policy, owner, registered_at,
+                last_active_at, retired_at
+            """,
+            [(owner, agent_id)],
+        )
+        return agent_record(rows[0])
+
     async def page(
         self,
         project_id: ProjectId,
@@ -143,6 +172,7 @@ class SqliteAgents(Agents):
                     last_active_at, retired_at
                 FROM agents
                 WHERE project_id = ? AND name > ? AND (? OR retired_at IS NULL) AND last_active_at >= ?
+                    AND NOT is_service
                 ORDER BY name LIMIT ?
                 """,
                 (
@@ -161,7 +191,8 @@ class SqliteAgents(Agents):
             """
             SELECT id, project_id, name, program, model, task_description, contact_policy, owner, registered_at,
                 last_active_at, retired_at
-            FROM agents WHERE project_id = ? AND retired_at IS NULL ORDER BY last_active_at DESC, id LIMIT ?
+            FROM agents WHERE project_id = ? AND retired_at IS NULL AND NOT is_service
+            ORDER BY last_active_at DESC, id LIMIT ?
             """,
             (project_id, limit),
         )
@@ -170,7 +201,8 @@ class SqliteAgents(Agents):
     async def names(self, project_id: ProjectId, limit: int) -> list[str]:
         rows = self._statements.rows(
             """
-            SELECT name FROM agents WHERE project_id = ? AND retired_at IS NULL ORDER BY last_active_at DESC, id LIMIT ?
+            SELECT name FROM agents WHERE project_id = ? AND retired_at IS NULL AND NOT is_service
+            ORDER BY last_active_at DESC, id LIMIT ?
             """,
             (project_id, limit),
         )

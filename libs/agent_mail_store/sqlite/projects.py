@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from agent_mail_core.agents import SERVICE_MODEL, SERVICE_OWNER, SERVICE_POLICIES, SERVICE_PROGRAM
 from agent_mail_core.clock import from_microseconds
 from agent_mail_core.errors import SlugTaken
 from agent_mail_core.ids import ProjectId, TeamId
@@ -38,6 +39,7 @@ class SqliteProjects(Projects):
                 """,
                 [(team_id, slug, human_key, description, self._clock.microseconds())],
             )
+            self._add_service_agents(team_id, rows[0][0])
             return project_record(rows[0]), True
         record = project_record(existing)
         if is_explicit and slugs[0] != record.slug and self._is_taken(team_id, slugs[0], human_key):
@@ -52,6 +54,21 @@ class SqliteProjects(Projects):
             )
             record = project_record(rows[0])
         return record, False
+
+    def _add_service_agents(self, team_id: TeamId, project_id: ProjectId) -> None:
+        now = self._clock.microseconds()
+        made = self._statements.many(
+            """
+            INSERT INTO agents (team_id, project_id, name, program, model, contact_policy, owner, is_service,
+                registered_at, last_active_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8) RETURNING id
+            """,
+            [
+                (team_id, project_id, name, SERVICE_PROGRAM, SERVICE_MODEL, policy, SERVICE_OWNER, now)
+                for name, policy in SERVICE_POLICIES.items()
+            ],
+        )
+        self._statements.many("INSERT INTO mailboxes (agent_id) VALUES (?)", made)
 
     def _is_taken(self, team_id: TeamId, slug: str, own_key: str) -> bool:
         is_key = slug != own_key and self._statements.row(
@@ -71,11 +88,13 @@ class SqliteProjects(Projects):
             return statements.rows(
                 r"""
                 SELECT p.id, p.team_id, p.slug, p.human_key, p.description, p.created_at,
-                    (SELECT count(*) FROM agents a WHERE a.project_id = p.id AND a.retired_at IS NULL),
+                    (SELECT count(*) FROM agents a WHERE a.project_id = p.id AND a.retired_at IS NULL
+                        AND NOT a.is_service),
                     (SELECT count(*) FROM messages m WHERE m.project_id = p.id),
                     (SELECT count(*) FROM threads t WHERE t.project_id = p.id)
                 FROM projects p
-                WHERE p.team_id = ? AND p.slug > ? AND (p.slug LIKE ? ESCAPE '\' OR p.human_key LIKE ? ESCAPE '\')
+                WHERE p.team_id = ? AND p.deleted_at IS NULL AND p.slug > ?
+                    AND (p.slug LIKE ? ESCAPE '\' OR p.human_key LIKE ? ESCAPE '\')
                 ORDER BY p.slug LIMIT ?
                 """,
                 (team_id, after_slug or "", like, like, limit),
@@ -87,7 +106,8 @@ class SqliteProjects(Projects):
         def work(statements: Statements) -> Row:
             return statements.rows(
                 """
-                SELECT (SELECT count(*) FROM agents WHERE project_id = ?1 AND retired_at IS NULL),
+                SELECT (SELECT count(*) FROM agents WHERE project_id = ?1 AND retired_at IS NULL
+                        AND NOT is_service),
                     (SELECT count(*) FROM messages WHERE project_id = ?1),
                     (SELECT count(*) FROM threads WHERE project_id = ?1)
                 """,
@@ -98,7 +118,8 @@ class SqliteProjects(Projects):
 
     async def slugs(self, team_id: TeamId, limit: int) -> list[str]:
         rows = self._statements.rows(
-            "SELECT slug FROM projects WHERE team_id = ? ORDER BY id DESC LIMIT ?", (team_id, limit)
+            "SELECT slug FROM projects WHERE team_id = ? AND deleted_at IS NULL ORDER BY id DESC LIMIT ?",
+            (team_id, limit),
         )
         return [row[0] for row in rows]
 
