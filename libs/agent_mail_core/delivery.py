@@ -1,47 +1,27 @@
-"""Who gets a message: the one rule, and what it and the store speak of.
+"""A send on its way: what was asked, what the database says about it, and what is stored of it.
 
-The store runs `decide` inside the delivering transaction on facts that it read there, so that no worker delivers on
-what was true a moment ago.
+Who gets it is decided in `deciding`, by the store inside the delivering transaction.
 """
 
 from __future__ import annotations
 
-import base64
-import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
-from agent_mail_core.agents import AgentRecord
-from agent_mail_core.errors import (
-    AgentMailError,
-    AgentNotFound,
-    AgentNotYours,
-    AgentRetired,
-    BccReplyAll,
-    DuplicateRecipient,
-    MessageNotFound,
-    NoRecipients,
-    ProjectNotFound,
-    RecipientsRefused,
-    RecipientsUnknown,
-    ThreadMismatch,
-)
-from agent_mail_core.fields import (
-    RECIPIENT_KINDS,
-    PriorityWord,
-    RecipientKind,
-    Result,
-    name_key,
-)
-from agent_mail_core.idempotency import IdempotencyScope, StoredAnswer, check_same
-from agent_mail_core.ids import AgentId, MessageId, Principal, ProjectId, TeamId, ThreadId
+from agent_mail_core.addresses import Address, elsewhere, parse, show
+from agent_mail_core.admission import Acquaintance, Pair
+from agent_mail_core.agents import Actor, AgentRecord
+from agent_mail_core.attachments import AttachmentRecord
+from agent_mail_core.fields import PriorityWord, RecipientKind, Result, name_key
+from agent_mail_core.idempotency import IdempotencyScope, StoredAnswer
+from agent_mail_core.ids import AgentId, AttachmentId, MessageId, Principal, ProjectId, TeamId, ThreadId
 from agent_mail_core.messages import Recipient
-from agent_mail_core.projects import ProjectRecord, normal_ref
-from agent_mail_core.search_text import IndexedText, index_text
+from agent_mail_core.projects import ProjectRecord
+from agent_mail_core.search_text import IndexedText
 
 SUBJECT_LENGTH = 200
 
@@ -59,10 +39,27 @@ class SentMessage(Result):
     created_at: datetime
     deliveries: list[Recipient]
     skipped: list[Skipped] = Field(default_factory=list)
+    contact_ids: list[int] | None = None
+    """What now waits for an answer of those skipped with contact_required."""
     replayed: bool = False
 
 
 # --- what the store and the rule speak of -----------------------------------------------------------------------------
+
+
+SendOperation = Literal[
+    "send_message",
+    "reply_message",
+    "broadcast_message",
+    "hand_off",
+    "request_review",
+    "claim_review",
+    "complete_review",
+    "cancel_review",
+    "send_overseer_message",
+    "force_release_file",
+    "escalate",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ class Outgoing:
     team_id: TeamId
     principal: Principal
     is_admin: bool
-    operation: Literal["send_message", "reply_message"]
+    operation: SendOperation
     project_ref: str
     sender_name: str
     to: tuple[str, ...]
@@ -83,6 +80,7 @@ class Outgoing:
     body_md: str
     body_index: IndexedText
     thread_key: str | None
+    """As it was asked for: `KEY`, or `KEY@slug` for a thread of another project."""
     parent_id: MessageId | None
     reply_all: bool
     priority: PriorityWord | None
@@ -90,6 +88,11 @@ class Outgoing:
     allow_partial: bool
     idempotency_key: str | None
     fingerprint: bytes
+    is_of_service: bool = False
+    """From Overseer or System, in whose name nobody else can send."""
+    asks_for_contacts: bool = True
+    """Whether a recipient that wants to be asked first is asked."""
+    attachment_ids: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -98,8 +101,27 @@ class Outgoing:
 
     @property
     def names(self) -> set[str]:
-        """Lower-cased names of every agent that the rule needs: sender and recipients, without `@slug`."""
+        """Lower-cased names of all agents that the rule may need of the sender's project."""
         return {name_key(self.sender_name), *(name_key(address.partition("@")[0]) for address in self.addresses)}
+
+    @property
+    def refs(self) -> set[str]:
+        """The projects that the rule may need: the sender's, by slug or key, and others by slug."""
+        slugs = {slug for slug, _ in self.foreign}
+        if self.thread is not None and self.thread.slug is not None:
+            slugs.add(self.thread.slug)
+        return {self.project_ref, *slugs}
+
+    @property
+    def foreign(self) -> set[tuple[str, str]]:
+        """Slug and lower-cased name of every address that has a slug; it may be that of the sender's project."""
+        found = [parse(address) for address in self.addresses if "@" in address]
+        return {(address.slug, name_key(address.name)) for address in found if address.slug is not None}
+
+    @property
+    def thread(self) -> Address | None:
+        """The thread that is asked for."""
+        return parse(self.thread_key) if self.thread_key is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +129,26 @@ class Parent:
     """The message that a send answers."""
 
     id: MessageId
-    project_id: ProjectId
+    project: ProjectRecord
+    """Not a deleted one."""
     thread_id: ThreadId
     thread_key: str
     subject: str
     priority: PriorityWord
-    sender: AgentRecord
-    recipients: tuple[tuple[AgentRecord, RecipientKind], ...]
+    sender: Actor
+    recipients: tuple[tuple[Actor, RecipientKind], ...]
     """In the order they were given."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignThread:
+    """A thread of another project, which a send wants to go on with."""
+
+    id: ThreadId
+    project: ProjectRecord
+    key: str
+    is_party: bool
+    """The sender takes part in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +156,30 @@ class SendFacts:
     """What the database says about an Outgoing, read in the delivering transaction."""
 
     project: ProjectRecord | None
+    """The sender's."""
     agents: Mapping[str, AgentRecord]
     """The project's agents of `Outgoing.names`, by lower-cased name."""
     parent: Parent | None
     """The team's message of `parent_id`."""
     answer: StoredAnswer | None
     """What is stored under the idempotency key; None when it is free and now held."""
+    blockers: frozenset[AgentId] = frozenset()
+    """Those of all agents here that blocked somebody."""
+    foreign: Mapping[tuple[str, str], Actor] = field(default_factory=dict)
+    """The agents of `Outgoing.foreign` in other projects."""
+    foreign_thread: ForeignThread | None = None
+    """The thread of `Outgoing.thread`, where that is in another project."""
+    attachments: Sequence[AttachmentRecord] = ()
+    """Those of `Outgoing.attachment_ids` that the sender may link."""
+    known: Mapping[Pair, Acquaintance] | None = None
+    """What `decide` asked for as Questions; None: it has not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What must be known about pairs of agents before a send can be decided; nearly none has any."""
+
+    pairs: tuple[Pair, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +187,9 @@ class Draft:
     """A message that may be stored: everything but its id, its time and its positions."""
 
     team_id: TeamId
-    project_id: ProjectId
-    sender: AgentRecord
+    project: ProjectRecord
+    """The thread's, where the message will live."""
+    sender: Actor
     thread_id: ThreadId | None
     """An existing thread; None: the thread of `thread_key`, made if it is new."""
     thread_key: str
@@ -145,29 +198,38 @@ class Draft:
     body_md: str
     priority: PriorityWord
     ack_required: bool
-    recipients: tuple[tuple[AgentRecord, RecipientKind], ...]
+    recipients: tuple[tuple[Actor, RecipientKind], ...]
     skipped: tuple[Skipped, ...]
+    missing: tuple[tuple[Actor, Actor], ...]
+    """Sender and recipient, where one was skipped that is to be asked for a contact."""
+    attachments: tuple[AttachmentId, ...]
     index: IndexedText
     scope: IdempotencyScope | None
     fingerprint: bytes
 
     @property
+    def project_id(self) -> ProjectId:
+        return self.project.id
+
+    @property
     def event_data(self) -> dict[str, Any]:
-        """What the message.sent event says; no bcc."""
+        """What the message.sent event says, as the thread's project sees it; no bcc."""
+        home = self.project.slug
         return {
             "thread_id": self.thread_key,
-            "sender": self.sender.name,
-            "to": [agent.name for agent, kind in self.recipients if kind == "to"],
-            "cc": [agent.name for agent, kind in self.recipients if kind == "cc"],
+            "sender": shown(self.sender, home),
+            "to": [shown(actor, home) for actor, kind in self.recipients if kind == "to"],
+            "cc": [shown(actor, home) for actor, kind in self.recipients if kind == "cc"],
         }
 
     def sent(self, message_id: MessageId, thread_key: str, created_at: datetime) -> SentMessage:
         """The answer, once the store has given the message its id; `thread_key` as the thread spells it."""
+        asked = self.sender.project.slug
         return SentMessage(
             message_id=message_id,
-            thread_id=thread_key,
+            thread_id=show(thread_key, elsewhere(self.project.slug, asked)),
             created_at=created_at,
-            deliveries=[Recipient(name=agent.name, kind=kind) for agent, kind in self.recipients],
+            deliveries=[Recipient(name=shown(actor, asked), kind=kind) for actor, kind in self.recipients],
             skipped=list(self.skipped),
         )
 
@@ -178,9 +240,13 @@ class Delivered:
 
     sent: SentMessage
     mailboxes: tuple[AgentId, ...] = ()
+    missing: tuple[tuple[Actor, Actor], ...] = ()
+    """As the Draft had it; of a replay nothing."""
 
 
-# --- the rule ---------------------------------------------------------------------------------------------------------
+def shown(actor: Actor, asked_slug: str) -> str:
+    """The agent's name as the project of that slug writes it."""
+    return show(actor.agent.name, elsewhere(actor.project.slug, asked_slug))
 
 
 def idempotency_scope(send: Outgoing, sender: AgentRecord) -> IdempotencyScope | None:
@@ -188,154 +254,3 @@ def idempotency_scope(send: Outgoing, sender: AgentRecord) -> IdempotencyScope |
     if send.idempotency_key is None:
         return None
     return IdempotencyScope(send.team_id, send.principal, sender.id, send.operation, send.idempotency_key)
-
-
-def decide(send: Outgoing, facts: SendFacts) -> Draft | SentMessage:
-    """What to store for a send, or what was answered under its idempotency key before.
-
-    Raises the rule that forbids it: ProjectNotFound, AgentNotFound, AgentNotYours, AgentRetired, IdempotencyConflict,
-    MessageNotFound, ThreadMismatch, BccReplyAll, DuplicateRecipient, RecipientsUnknown, RecipientsRefused,
-    NoRecipients.
-    """
-    sender = _sender(send, facts)
-    if facts.answer is not None:
-        response = check_same(facts.answer, send.fingerprint)
-        return SentMessage.model_validate_json(response).model_copy(update={"replayed": True})
-    if sender.retired_at is not None:
-        raise AgentRetired(agent_name=sender.name, suggestion="register_agent")
-    project = facts.project
-    assert project is not None
-    parent = facts.parent
-    if send.parent_id is not None and (parent is None or parent.project_id != project.id):
-        raise MessageNotFound(message_id=send.parent_id)
-    wanted = _named_recipients(send, facts, project)
-    if send.operation == "reply_message" and parent is not None:
-        wanted = _reply_recipients(send, parent, sender, wanted)
-    recipients, skipped = _admitted(send, wanted)
-    thread_id, thread_key = _thread(send, parent)
-    subject = send.subject if send.subject is not None else _reply_subject(parent)
-    return Draft(
-        team_id=send.team_id,
-        project_id=project.id,
-        sender=sender,
-        thread_id=thread_id,
-        thread_key=thread_key,
-        parent_id=send.parent_id,
-        subject=subject,
-        body_md=send.body_md,
-        priority=send.priority or (parent.priority if parent else "normal"),
-        ack_required=send.ack_required,
-        recipients=recipients,
-        skipped=skipped,
-        index=with_subject(subject, send.body_index),
-        scope=idempotency_scope(send, sender),
-        fingerprint=send.fingerprint,
-    )
-
-
-def _sender(send: Outgoing, facts: SendFacts) -> AgentRecord:
-    if facts.project is None:
-        raise ProjectNotFound(project_slug=send.project_ref, suggestion="ensure_project")
-    sender = facts.agents.get(name_key(send.sender_name))
-    if sender is None:
-        raise AgentNotFound(
-            f"There is no agent {send.sender_name!r} in project {facts.project.slug!r}.",
-            agent_name=send.sender_name,
-            project_slug=facts.project.slug,
-        )
-    if sender.owner != send.principal and not send.is_admin:
-        raise AgentNotYours(agent_name=sender.name)
-    return sender
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """An address with the agent behind it, if there is one."""
-
-    address: str
-    kind: RecipientKind
-    agent: AgentRecord | None
-
-
-def _named_recipients(send: Outgoing, facts: SendFacts, project: ProjectRecord) -> list[_Wanted]:
-    wanted = []
-    for kind, addresses in zip(RECIPIENT_KINDS, (send.to, send.cc, send.bcc), strict=True):
-        for address in addresses:
-            name, at, slug = address.partition("@")
-            is_here = not at or normal_ref(slug) == project.slug
-            wanted.append(_Wanted(address, kind, facts.agents.get(name_key(name)) if is_here else None))
-    return wanted
-
-
-def _reply_recipients(send: Outgoing, parent: Parent, sender: AgentRecord, named: list[_Wanted]) -> list[_Wanted]:
-    """Whom a reply goes to: those that it names, else the parent's. A bcc recipient only ever answers the sender."""
-    was_bcc = any(agent.id == sender.id and kind == "bcc" for agent, kind in parent.recipients)
-    if was_bcc and parent.sender.id != sender.id:
-        if send.reply_all or any(item.agent is None or item.agent.id != parent.sender.id for item in named):
-            raise BccReplyAll(suggestion="reply_message without reply_all and recipient_names")
-        return [_Wanted(parent.sender.name, "to", parent.sender)]
-    if named:
-        return named
-    if parent.sender.id == sender.id:
-        wanted = [_Wanted(agent.name, kind, agent) for agent, kind in parent.recipients if kind == "to"]
-    else:
-        wanted = [_Wanted(parent.sender.name, "to", parent.sender)]
-    if send.reply_all:
-        kinds: tuple[RecipientKind, ...] = ("cc",) if parent.sender.id == sender.id else ("to", "cc")
-        known = {parent.sender.id, sender.id, *(item.agent.id for item in wanted if item.agent)}
-        wanted += [
-            _Wanted(agent.name, kind, agent)
-            for agent, kind in parent.recipients
-            if kind in kinds and agent.id not in known
-        ]
-    return wanted
-
-
-def _admitted(
-    send: Outgoing, wanted: list[_Wanted]
-) -> tuple[tuple[tuple[AgentRecord, RecipientKind], ...], tuple[Skipped, ...]]:
-    """Who gets it, and who is left out under allow_partial; raises when somebody is refused without it."""
-    seen: set[str | int] = set()
-    for item in wanted:
-        key = item.agent.id if item.agent else name_key(item.address)
-        if key in seen:
-            raise DuplicateRecipient(recipients=[{"name": item.address, "code": "duplicate_recipient"}])
-        seen.add(key)
-    unknown = [Skipped(name=item.address, code="agent_not_found") for item in wanted if item.agent is None]
-    refused = [
-        Skipped(name=item.address, code="agent_retired") for item in wanted if item.agent and item.agent.retired_at
-    ]
-    if (unknown or refused) and not send.allow_partial:
-        problems = [problem.model_dump() for problem in (*unknown, *refused)]
-        error: type[AgentMailError] = RecipientsUnknown if unknown else RecipientsRefused
-        raise error(recipients=problems, suggestion="list_agents")
-    admitted = tuple((item.agent, item.kind) for item in wanted if item.agent and not item.agent.retired_at)
-    skipped = (*unknown, *refused)
-    if not admitted:
-        raise NoRecipients(recipients=[problem.model_dump() for problem in skipped] or None, suggestion="list_agents")
-    return admitted, skipped
-
-
-def _thread(send: Outgoing, parent: Parent | None) -> tuple[ThreadId | None, str]:
-    if parent is not None:
-        if send.thread_key is not None and send.thread_key.lower() != parent.thread_key.lower():
-            raise ThreadMismatch(parent_thread_id=parent.thread_key, thread_id=send.thread_key)
-        return parent.thread_id, parent.thread_key
-    return None, send.thread_key or new_thread_key()
-
-
-def new_thread_key() -> str:
-    """`T-` and ten random base-32 characters."""
-    return "T-" + base64.b32encode(secrets.token_bytes(7)).decode()[:10]
-
-
-def _reply_subject(parent: Parent | None) -> str:
-    subject = parent.subject if parent else ""
-    return (subject if subject[:3].lower() == "re:" else f"Re: {subject}")[:SUBJECT_LENGTH]
-
-
-def with_subject(subject: str, body: IndexedText) -> IndexedText:
-    """The text index of a message whose body was split before its subject was known."""
-    head = index_text(subject, "")
-    wholes = list(dict.fromkeys([*head.wholes, *body.wholes]))
-    return replace(body, subject_parts=head.subject_parts, wholes=wholes)

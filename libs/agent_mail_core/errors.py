@@ -209,6 +209,33 @@ class ProductFull(Conflict):
     code = "product_full"
 
 
+# --- contacts ---------------------------------------------------------------------------------------------------------
+
+
+class ContactNotFound(NotFound):
+    """That agent asked nothing of this one, or so long ago that it has expired."""
+
+    code = "contact_not_found"
+
+
+class ContactRefused(Forbidden):
+    """That agent takes neither mail nor requests from this one; asking again will not help."""
+
+    code = "contact_refused"
+
+
+class ContactBlocked(Conflict):
+    """This agent blocked that one: unblock_contact first."""
+
+    code = "contact_blocked"
+
+
+class InvalidContact(Invalid):
+    """An agent cannot be its own contact, nor that of Overseer or System, which need none."""
+
+    code = "invalid_contact"
+
+
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
@@ -235,11 +262,29 @@ class RecipientsRefused(Forbidden):
 
     code = "recipients_refused"
 
+    missing: tuple[tuple[Any, Any], ...] = ()
+    """Sender and recipient where a contact is required and may be asked for (`agents.Actor`s); not for the caller."""
+
+
+class ContactRequired(RecipientsRefused):
+    """Nothing was sent: the recipients have been asked (`data.contact_ids`). Send again once they have accepted."""
+
+    code = "contact_required"
+
 
 class NoRecipients(Invalid):
     """Nothing was sent: nobody is left to send it to."""
 
     code = "no_recipients"
+
+    missing: tuple[tuple[Any, Any], ...] = ()
+    """As RecipientsRefused has it."""
+
+
+class TooManyRecipients(Forbidden):
+    """Nothing was sent: more agents are active than one broadcast may reach."""
+
+    code = "too_many_recipients"
 
 
 class DuplicateRecipient(Invalid):
@@ -272,6 +317,126 @@ class IdempotencyConflict(Conflict):
     code = "idempotency_conflict"
 
 
+# --- attachments ------------------------------------------------------------------------------------------------------
+
+
+class ArchiveCommitNotFound(NotFound):
+    """The archive has no such commit."""
+
+    code = "archive_commit_not_found"
+
+
+class ArchivePathNotFound(NotFound):
+    """The archive has no such file or folder at that commit."""
+
+    code = "archive_path_not_found"
+
+
+class AttachmentNotFound(NotFound):
+    """No such attachment: add_attachment stores a file, and one that no message links to goes after 24 hours."""
+
+    code = "attachment_not_found"
+
+
+class AttachmentTooLarge(TooLarge):
+    """An attachment may have at most 10 MiB."""
+
+    code = "attachment_too_large"
+
+
+class AttachmentsTooLarge(TooLarge):
+    """Nothing was sent: the attachments of a message may have at most 25 MiB together."""
+
+    code = "attachments_too_large"
+
+
+class TooManyAttachments(Invalid):
+    """Nothing was sent: a message may have at most 20 attachments."""
+
+    code = "too_many_attachments"
+
+
+class StorageQuotaExceeded(TooLarge):
+    """The team's storage is full: ask an administrator for a larger quota, or for what can go."""
+
+    code = "storage_quota_exceeded"
+
+
+# --- leases -----------------------------------------------------------------------------------------------------------
+
+
+class ReservationNotFound(NotFound):
+    """No such reservation in this project: list_reservations shows those there are."""
+
+    code = "reservation_not_found"
+
+
+class ReservationNotHeld(Conflict):
+    """The agent does not hold all of these reservations: nothing was moved. `data.paths` names those it does not."""
+
+    code = "reservation_not_held"
+
+
+class HolderActive(Forbidden):
+    """The holder was active lately: write to it, wait, or ask an administrator."""
+
+    code = "holder_active"
+
+
+class TooManyReservations(Limited):
+    """This project has as many reservations as one may have: release some."""
+
+    code = "too_many_reservations"
+
+
+class SlotNotFound(NotFound):
+    """No such build slot in this project: list_slots shows those there are, acquire_build_slot makes one."""
+
+    code = "slot_not_found"
+
+
+class SlotNotHeld(Conflict):
+    """The agent has no lease of this build slot, or has it no longer: acquire_build_slot gets another."""
+
+    code = "slot_not_held"
+
+
+class SlotCapacityMismatch(Conflict):
+    """This build slot has another capacity: leave capacity out, or let an administrator change it."""
+
+    code = "slot_capacity_mismatch"
+
+
+class TooManySlots(Limited):
+    """This project has as many build slots as one may have: use one that is there."""
+
+    code = "too_many_slots"
+
+
+class ReviewNotFound(NotFound):
+    """No such review in this project: list_reviews shows those there are."""
+
+    code = "review_not_found"
+
+
+class NotAReviewer(Forbidden):
+    """This review was asked of other agents."""
+
+    code = "not_a_reviewer"
+
+
+class ReviewNotClaimed(Conflict):
+    """The agent has not claimed this review, or its claim has run out: claim_review first."""
+
+    code = "review_not_claimed"
+
+
+class ReviewEnded(Conflict):
+    """This review has ended: request_review asks for another."""
+
+    code = "review_ended"
+
+
 # --- the service ------------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +450,12 @@ class TooManyWaiters(Limited):
     """Too many calls of this team are waiting for mail: poll check_inbox, or wait with fewer."""
 
     code = "too_many_waiters"
+
+
+class TooManyStreams(Limited):
+    """This principal holds too many event streams open: close one, or follow a project instead of each agent."""
+
+    code = "too_many_streams"
 
 
 class DatabaseUnavailable(Unavailable):
@@ -313,3 +484,15 @@ class SchemaTooOld(Unavailable):
     """The database has not been migrated to the schema that this version needs: run `agent-mail migrate`."""
 
     code = "schema_too_old"
+
+
+class ArchiveUnavailable(Unavailable):
+    """The archive cannot be read or written now; mail goes on, and is archived later."""
+
+    code = "archive_unavailable"
+
+
+class ArchiveMoved(ArchiveUnavailable):
+    """Another worker went on with this archive; look again."""
+
+    code = "archive_moved"

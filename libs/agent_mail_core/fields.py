@@ -36,6 +36,10 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    def to_json(self) -> bytes:
+        """The answer as it goes over the wire. Pages of many rows override it with a shorter way to the same JSON."""
+        return self.__pydantic_serializer__.to_json(self, exclude_none=True)
+
 
 class NoArguments(Request):
     """For operations that take none."""
@@ -127,7 +131,7 @@ HumanKey = Annotated[
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?$")]
 ProjectRef = Annotated[
     str,
-    Field(min_length=1, max_length=1024, description="Project: its slug or its human_key"),
+    Field(min_length=1, max_length=1024, description="Its slug or human_key"),
     AfterValidator(_one_line),
 ]
 NewAgentName = Annotated[
@@ -152,7 +156,7 @@ Profile = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_on
 
 Description = Annotated[str, Field(max_length=4000), AfterValidator(_without_nul)]
 Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
-PageSize = Annotated[int, Field(ge=1, le=100, description="At most this many (1-100)")]
+PageSize = Annotated[int, Field(ge=1, le=100, description="At most this many")]
 Cursor = Annotated[str, Field(min_length=1, max_length=2048)]
 IdempotencyKey = Annotated[
     str,

@@ -14,7 +14,8 @@ from typing import Literal, Protocol
 
 from pydantic import Field, field_validator
 
-from agent_mail_core.agents import Actor, acting_agent
+from agent_mail_core.addresses import ThreadRef
+from agent_mail_core.agents import Actor, acting_agent, reading_agent
 from agent_mail_core.cursors import inbox_cursor, open_inbox_cursor
 from agent_mail_core.errors import MessageNotFound, NotARecipient
 from agent_mail_core.events import NewEvent
@@ -30,13 +31,13 @@ from agent_mail_core.fields import (
     RecipientKind,
     Request,
     Result,
-    ThreadKey,
     Timestamp,
 )
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
+from agent_mail_core.inbox_items import InboxItem, InboxMessages, with_attachments
 from agent_mail_core.pages import fitting
 from agent_mail_core.ports import App, Caller, Transaction
-from agent_mail_core.threads import the_thread
+from agent_mail_core.threads import the_addressed_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +48,6 @@ class InboxFilter:
     min_priority: int | None = None
     thread_id: ThreadId | None = None
     since: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class InboxItem:
-    """One delivery with its message."""
-
-    position: int
-    kind: RecipientKind
-    read_at: datetime | None
-    acknowledged_at: datetime | None
-    message_id: MessageId
-    thread_key: str
-    parent_id: MessageId | None
-    sender_name: str
-    subject: str
-    body_md: str | None
-    priority: PriorityWord
-    ack_required: bool
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +65,8 @@ class ReadMark:
     """The outcome for one message of mark_read or acknowledge_message."""
 
     message_id: MessageId
+    project_id: ProjectId
+    """The message's, where events tell of it."""
     read_at: datetime
     acknowledged_at: datetime | None
     is_newly_read: bool
@@ -93,7 +77,7 @@ class ReadMark:
 
 @dataclass(frozen=True, slots=True)
 class PendingAck:
-    """Somebody who has yet to acknowledge a message."""
+    """Somebody who has yet to acknowledge a message. Names and key are as the project that was asked writes them."""
 
     message_id: MessageId
     thread_key: str
@@ -109,7 +93,7 @@ class PendingAck:
 
 
 class Mailboxes(Protocol):
-    """Store of deliveries, one mailbox an agent. Items come with or without bodies."""
+    """Store of deliveries, one mailbox an agent. Items come with or without bodies, named as the agent writes."""
 
     async def newest(
         self, agent_id: AgentId, below: int | None, wanted: InboxFilter, with_bodies: bool, limit: int
@@ -147,48 +131,14 @@ class Mailboxes(Protocol):
     ) -> list[PendingAck]:
         """Unacknowledged deliveries of messages that ask for it, by message id, then agent id, above `after`.
 
-        `owed_by` selects by recipient, `owed_to` by sender, neither the whole project. Without `with_bcc` no bcc is
-        shown. Retired recipients owe nothing.
+        `owed_by` selects by recipient, `owed_to` by sender, in whatever project the messages are; neither: those of
+        the project, which is otherwise only who asks. What is of a deleted project is not owed. Without `with_bcc` no
+        bcc is shown. Retired recipients owe nothing.
         """
         ...
 
 
 # --- check_inbox ------------------------------------------------------------------------------------------------------
-
-
-class InboxMessage(Result):
-    """A message in an inbox."""
-
-    message_id: int
-    thread_id: str
-    parent_id: int | None = None
-    sender_name: str
-    subject: str
-    body_md: str | None = None
-    kind: RecipientKind
-    priority: PriorityWord
-    ack_required: bool
-    created_at: datetime
-    read_at: datetime | None = None
-    acknowledged_at: datetime | None = None
-
-
-def inbox_message(item: InboxItem) -> InboxMessage:
-    """A delivery as the wire shows it."""
-    return InboxMessage(
-        message_id=item.message_id,
-        thread_id=item.thread_key,
-        parent_id=item.parent_id,
-        sender_name=item.sender_name,
-        subject=item.subject,
-        body_md=item.body_md,
-        kind=item.kind,
-        priority=item.priority,
-        ack_required=item.ack_required,
-        created_at=item.created_at,
-        read_at=item.read_at,
-        acknowledged_at=item.acknowledged_at,
-    )
 
 
 class CheckInbox(Request):
@@ -199,7 +149,7 @@ class CheckInbox(Request):
     limit: PageSize = 20
     unread_only: bool = False
     min_priority: Priority | None = None
-    thread_id: ThreadKey | None = None
+    thread_id: ThreadRef | None = None
     since: Timestamp | None = Field(None, description="Only what was sent at or after this time")
     include_bodies: bool = False
 
@@ -211,8 +161,7 @@ class CheckInbox(Request):
         return before
 
 
-class Inbox(Result):
-    messages: list[InboxMessage]
+class Inbox(InboxMessages):
     unread_count: int
     cursor: str
     """Give it to the next check_inbox or wait_for_messages."""
@@ -223,24 +172,27 @@ async def check_inbox(app: App, caller: Caller, request: CheckInbox) -> Inbox:
     """Show your agent's inbox, newest first, or with cursor what came since. Does not mark anything read."""
     identity = app.store.identity
     async with app.store.read() as db:
-        actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+        actor = await reading_agent(app, db, caller, request.project_slug, request.agent_name)
         agent_id = actor.agent.id
-        wanted = await _filter(db, actor, request)
+        wanted = await _filter(db, caller, actor, request)
         if request.cursor is not None:
             position = open_inbox_cursor(identity, agent_id, request.cursor)
             found = await db.mailboxes.after(agent_id, position, wanted, request.include_bodies, request.limit)
             items, position = read_forward(found, request.limit)
-            return Inbox(
-                messages=[inbox_message(item) for item in items],
+            items = await with_attachments(db, items) if request.include_bodies else items
+            return Inbox.with_items(
+                items,
                 unread_count=found.unread,
                 cursor=inbox_cursor(identity, agent_id, position),
             )
         below = open_inbox_cursor(identity, agent_id, request.before) if request.before is not None else None
         found = await db.mailboxes.newest(agent_id, below, wanted, request.include_bodies, request.limit + 1)
-    items = fitting(found.items, request.limit)
+        items = fitting(found.items, request.limit)
+        if request.include_bodies:
+            items = await with_attachments(db, items)
     highest = found.position if below is None else max(below - 1, 0)
-    return Inbox(
-        messages=[inbox_message(item) for item in items],
+    return Inbox.with_items(
+        items,
         unread_count=found.unread,
         cursor=inbox_cursor(identity, agent_id, highest),
         older_cursor=(inbox_cursor(identity, agent_id, items[-1].position) if len(found.items) > len(items) else None),
@@ -257,10 +209,11 @@ def read_forward(found: InboxSlice, limit: int) -> tuple[list[InboxItem], int]:
     return items, found.position if is_whole else items[-1].position
 
 
-async def _filter(db: Transaction, actor: Actor, request: CheckInbox) -> InboxFilter:
+async def _filter(db: Transaction, caller: Caller, actor: Actor, request: CheckInbox) -> InboxFilter:
     thread_id = None
     if request.thread_id is not None:
-        thread_id = (await the_thread(db, actor.project, request.thread_id)).id
+        _, thread = await the_addressed_thread(db, caller, actor.project, request.thread_id)
+        thread_id = thread.id
     return InboxFilter(
         unread_only=request.unread_only,
         min_priority=PriorityRank[request.min_priority] if request.min_priority else None,
@@ -302,7 +255,7 @@ async def mark_read(app: App, caller: Caller, request: MarkRead) -> MarkedRead:
         }
         await db.events.add(
             *(
-                NewEvent("message.read", caller.team_id, actor.project.id, actor.agent.id, mark.message_id)
+                NewEvent("message.read", caller.team_id, mark.project_id, actor.agent.id, mark.message_id)
                 for mark in marks.values()
                 if mark.is_newly_read and not mark.is_bcc
             )
@@ -354,7 +307,7 @@ async def acknowledge_message(app: App, caller: Caller, request: AcknowledgeMess
         if mark.is_newly_acknowledged and not mark.is_bcc:
             kinds.append("message.acknowledged")
         await db.events.add(
-            *(NewEvent(kind, caller.team_id, actor.project.id, actor.agent.id, message_id) for kind in kinds)
+            *(NewEvent(kind, caller.team_id, mark.project_id, actor.agent.id, message_id) for kind in kinds)
         )
     assert mark.acknowledged_at is not None
     return Acknowledged(message_id=message_id, read_at=mark.read_at, acknowledged_at=mark.acknowledged_at)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
+from agent_mail_core.addresses import seen_from
 from agent_mail_core.agents import may_act_as, the_agent
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
 from agent_mail_core.errors import EmptyQuery, Invalid, ModeUnavailable
@@ -28,7 +29,8 @@ from agent_mail_core.fields import (
 )
 from agent_mail_core.ids import AgentId, ProjectId, TeamId
 from agent_mail_core.messages import MessageRecord
-from agent_mail_core.ports import App, Caller
+from agent_mail_core.ports import App, Caller, Transaction
+from agent_mail_core.products import ProductName, the_product
 from agent_mail_core.projects import the_project
 from agent_mail_core.search_query import Query, QueryTooComplex, parse, snippet
 
@@ -45,7 +47,8 @@ class SearchFilter:
     """Where to search besides the query."""
 
     team_id: TeamId
-    project_id: ProjectId | None
+    project_ids: tuple[ProjectId, ...] | None
+    """None: the whole team, but for its deleted projects."""
     agent_id: AgentId | None
     """Only what this agent sent or received."""
     with_hidden: bool
@@ -71,6 +74,7 @@ class SearchMessages(Request):
         description='Words, "phrases", prefix*, from:Name subject:word thread:ID before:2026-01-31 after:…, OR, -not',
     )
     project_slug: ProjectRef | None = Field(None, description="Left out: all projects of your team")
+    product_name: ProductName | None = Field(None, description="All projects of this product")
     agent_name: AgentName | None = Field(None, description="Only what this agent sent or received")
     mode: Literal["auto", "text", "semantic", "hybrid"] = "auto"
     since: Timestamp | None = None
@@ -102,6 +106,8 @@ async def search_messages(app: App, caller: Caller, request: SearchMessages) -> 
     """Find messages by words in subject and body, best first. No hit is an empty list, never an error."""
     if request.mode in ("semantic", "hybrid"):
         raise ModeUnavailable(mode=request.mode, suggestion="search_messages with mode=text")
+    if request.product_name is not None and request.project_slug is not None:
+        raise Invalid("give project_slug or product_name, not both")
     if request.agent_name is not None and request.project_slug is None:
         raise Invalid("agent_name needs project_slug, because names are unique in a project only.")
     try:
@@ -111,14 +117,7 @@ async def search_messages(app: App, caller: Caller, request: SearchMessages) -> 
     if query.is_empty:
         raise EmptyQuery(query=request.query)
     async with app.store.read() as db:
-        project_id, agent_id, with_hidden = None, None, False
-        if request.project_slug is not None and request.agent_name is not None:
-            actor = await the_agent(db, caller, request.project_slug, request.agent_name)
-            project_id, agent_id = actor.project.id, actor.agent.id
-            with_hidden = may_act_as(caller, actor.agent)
-        elif request.project_slug is not None:
-            project_id = (await the_project(db, caller, request.project_slug)).id
-        wanted = SearchFilter(caller.team_id, project_id, agent_id, with_hidden, request.since)
+        wanted, asked_slug = await _where(db, caller, request)
         scope = list_scope("search_messages", *_filters(request, wanted))
         last = open_list_cursor(app.store.identity, scope, request.cursor, int)
         offset = last[0] if last else 0
@@ -131,8 +130,8 @@ async def search_messages(app: App, caller: Caller, request: SearchMessages) -> 
                 rank=offset + number,
                 message_id=record.id,
                 project_slug=record.project_slug,
-                thread_id=record.thread_key,
-                sender_name=record.sender_name,
+                thread_id=seen_from(asked_slug or record.project_slug, record.project_slug, record.thread_key),
+                sender_name=seen_from(asked_slug or record.project_slug, record.project_slug, record.sender_name),
                 subject=record.subject,
                 snippet=excerpt,
                 priority=record.priority,
@@ -143,6 +142,26 @@ async def search_messages(app: App, caller: Caller, request: SearchMessages) -> 
         mode="text",
         next_cursor=list_cursor(app.store.identity, scope, [end]) if len(rows) > len(page) and end < MAX_HITS else None,
     )
+
+
+async def _where(db: Transaction, caller: Caller, request: SearchMessages) -> tuple[SearchFilter, str | None]:
+    """Where to search, and the project that names and keys are shown for; None: for that of each hit."""
+    project_ids: tuple[ProjectId, ...] | None = None
+    agent_id, with_hidden, asked_slug = None, False, None
+    if request.product_name is not None:
+        product = await the_product(db, caller, request.product_name)
+        projects = (await db.products.projects([product.id])).get(product.id, [])
+        project_ids = tuple(project.id for project in projects)
+    elif request.project_slug is not None and request.agent_name is not None:
+        actor = await the_agent(db, caller, request.project_slug, request.agent_name)
+        agent_id, asked_slug = actor.agent.id, actor.project.slug
+        with_hidden = may_act_as(caller, actor.agent)
+        # Its own eyes see what it sent and received in other projects too.
+        project_ids = None if with_hidden else (actor.project.id,)
+    elif request.project_slug is not None:
+        project = await the_project(db, caller, request.project_slug)
+        project_ids, asked_slug = (project.id,), project.slug
+    return SearchFilter(caller.team_id, project_ids, agent_id, with_hidden, request.since), asked_slug
 
 
 async def _snippets(page: list[MessageRecord], query: Query) -> list[str]:
@@ -156,12 +175,13 @@ async def _snippets(page: list[MessageRecord], query: Query) -> list[str]:
     return [await asyncio.to_thread(snippet, subject, body, query) for subject, body in texts]
 
 
-def _filters(request: SearchMessages, wanted: SearchFilter) -> tuple[int, str, int | None, int | None, str | None]:
+def _filters(request: SearchMessages, wanted: SearchFilter) -> tuple[Any, ...]:
     """What tells one search list from another, the team first."""
     return (
         wanted.team_id,
         request.query,
-        wanted.project_id,
+        wanted.project_ids,
         wanted.agent_id,
+        wanted.with_hidden,
         request.since.isoformat() if request.since else None,
     )

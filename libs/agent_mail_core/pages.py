@@ -19,11 +19,8 @@ T = TypeVar("T", bound=HasBody)
 
 def fitting(entries: Sequence[T], limit: int) -> list[T]:
     """The first `limit` entries, or fewer when their bodies are longer than a page may be; always the first one."""
-    fit: list[T] = []
-    size = 0
-    for entry in entries[:limit]:
-        size += len(entry.body_md or "")
-        if fit and size > PAGE_CHARACTERS:
-            break
-        fit.append(entry)
+    fit = list(entries[:limit])
+    size = sum([len(entry.body_md) for entry in fit if entry.body_md])
+    while size > PAGE_CHARACTERS and len(fit) > 1:
+        size -= len(fit.pop().body_md or "")
     return fit

@@ -6,34 +6,48 @@ Adapters implement the protocols; `main.py` of a service builds them. The protoc
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 from agent_mail_core.ids import AgentId, Principal, TeamId
+from agent_mail_core.job_queue import JobQueue, NoJobQueue
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_mail_core.agents import Agents
+    from agent_mail_core.archive import Archive, Archives
+    from agent_mail_core.attachments import Attachments
+    from agent_mail_core.build_slots import BuildSlots
+    from agent_mail_core.contacts import Contacts
     from agent_mail_core.delivery import Delivered, Outgoing
     from agent_mail_core.events import Events
     from agent_mail_core.health import MetricsSnapshot
     from agent_mail_core.idempotency import Idempotency
+    from agent_mail_core.jobs import Jobs
+    from agent_mail_core.leases import Leases
     from agent_mail_core.limits import Limits
     from agent_mail_core.mailboxes import Mailboxes
     from agent_mail_core.message_search import MessageSearch
     from agent_mail_core.messages import Messages
     from agent_mail_core.products import Products
+    from agent_mail_core.project_deletion import ProjectDeletions
+    from agent_mail_core.project_export import ProjectExports
     from agent_mail_core.projects import Projects
     from agent_mail_core.replies import Replies
+    from agent_mail_core.reservations import Reservations
+    from agent_mail_core.reviews import Reviews
     from agent_mail_core.sessions import Sessions
     from agent_mail_core.settings import Settings
     from agent_mail_core.signals import Signals
     from agent_mail_core.stream_log import StreamLog
     from agent_mail_core.subscriptions import Subscriptions
+    from agent_mail_core.summaries import Summaries, Summarizer
+    from agent_mail_core.sweeps import Sweeps
     from agent_mail_core.threads import Threads
 
 
@@ -66,6 +80,8 @@ class Transaction(Protocol):
     @property
     def agents(self) -> Agents: ...
     @property
+    def contacts(self) -> Contacts: ...
+    @property
     def messages(self) -> Messages: ...
     @property
     def mailboxes(self) -> Mailboxes: ...
@@ -78,7 +94,37 @@ class Transaction(Protocol):
     @property
     def idempotency(self) -> Idempotency: ...
     @property
+    def leases(self) -> Leases: ...
+    @property
+    def jobs(self) -> Jobs: ...
+    @property
+    def sweeps(self) -> Sweeps: ...
+    @property
+    def reservations(self) -> Reservations: ...
+    @property
+    def build_slots(self) -> BuildSlots: ...
+    @property
+    def reviews(self) -> Reviews: ...
+    @property
+    def attachments(self) -> Attachments: ...
+    @property
+    def project_deletions(self) -> ProjectDeletions: ...
+    @property
+    def project_exports(self) -> ProjectExports: ...
+    @property
     def products(self) -> Products: ...
+    @property
+    def archives(self) -> Archives: ...
+    @property
+    def summaries(self) -> Summaries: ...
+
+    async def deliver(self, send: Outgoing) -> Delivered:
+        """Decide one send with `deciding.decide` and store it as a part of this transaction.
+
+        Raises what `decide` raises, having stored nothing of the send. Take no lock of DESIGN 5's order before it
+        that comes after the idempotency key. What is a send alone goes through `Store.deliver`, which shares commits.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +166,11 @@ class Store(Protocol):
         ...
 
     async def deliver(self, send: Outgoing) -> Delivered:
-        """Decide one send with `delivery.decide` and store it, in a transaction that other sends may share.
+        """Decide one send with `deciding.decide` and store it, in a transaction that other sends may share.
 
         Atomic and durable like `write`. Message, deliveries, positions, counters, thread, text index, idempotency
         record, event and outbox row are committed together. Positions of one mailbox become visible in order. Raises
-        what `delivery.decide` raises, having stored nothing.
+        what `deciding.decide` raises, having stored nothing.
         """
         ...
 
@@ -171,6 +217,10 @@ class Presence(Protocol):
 
     def saw(self, agent_id: AgentId) -> None:
         """The agent made a call, or still waits or streams."""
+        ...
+
+    def last_seen(self, agent_id: AgentId) -> datetime | None:
+        """When this worker last saw it, if that is not in the database yet."""
         ...
 
 
@@ -232,6 +282,14 @@ class App:
     is_database_away: Callable[[], bool] = lambda: False
     """Whether a call that needs the database would wait in vain."""
     dependencies: Sequence[Dependency] = ()
+    jobs: JobQueue = field(default_factory=NoJobQueue)
+    """Tells job workers that there is work; the work itself is `Transaction.jobs`."""
+    archive: Archive | None = None
+    """The git repositories; None where nobody keeps any."""
+    summarizer: Summarizer | None = None
+    """Makes summaries; None where no jobs are done."""
+    long_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one long computation that is under way on the event loop."""
 
 
 INBOX = "inbox:"

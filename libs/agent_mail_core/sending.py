@@ -8,12 +8,17 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from agent_mail_core.agents import NEAR_NAME_POOL, agent_not_found
+from agent_mail_core.addresses import ThreadRef, parse
+from agent_mail_core.agents import NEAR_NAME_POOL, Actor, agent_not_found
+from agent_mail_core.attachments import AttachmentIds
+from agent_mail_core.contacts import request_contacts
 from agent_mail_core.delivery import Outgoing, SentMessage
 from agent_mail_core.errors import (
     AgentMailError,
     AgentNotFound,
+    NoRecipients,
     ProjectNotFound,
+    RecipientsRefused,
     RecipientsUnknown,
 )
 from agent_mail_core.fields import (
@@ -26,7 +31,6 @@ from agent_mail_core.fields import (
     ProjectRef,
     Request,
     Subject,
-    ThreadKey,
 )
 from agent_mail_core.idempotency import fingerprint
 from agent_mail_core.ids import MessageId
@@ -59,10 +63,11 @@ class SendMessage(Request):
     bcc_names: list[Address] = Field(
         default_factory=list, max_length=MAX_RECIPIENTS, description="Known to you and to each of them only"
     )
-    thread_id: ThreadKey | None = Field(None, description="Continue or start this thread, such as FEAT-123")
+    thread_id: ThreadRef | None = Field(None, description="Continue or start this thread, such as FEAT-123")
     parent_id: Id | None = Field(None, description="Message that this follows; its thread is taken")
     priority: Priority = "normal"
     ack_required: bool = Field(False, description="Ask each recipient to acknowledge_message")
+    attachment_ids: AttachmentIds = Field(default_factory=list)
     allow_partial: bool = Field(False, description="Send to those who can be reached; the rest is in skipped")
     idempotency_key: IdempotencyKey | None = None
 
@@ -79,7 +84,7 @@ def _check_recipient_count(request: SendMessage) -> SendMessage:
 
 
 async def send_message(app: App, caller: Caller, request: SendMessage) -> SentMessage:
-    """Send a message to agents of your project.
+    """Send a message to agents of your project, or as Name@slug of another.
 
     All recipients get it, or nobody does and the error names each problem.
     """
@@ -106,7 +111,8 @@ async def send_message(app: App, caller: Caller, request: SendMessage) -> SentMe
             ack_required=request.ack_required,
             allow_partial=request.allow_partial,
             idempotency_key=request.idempotency_key,
-            fingerprint=fingerprint(request),
+            fingerprint=fingerprint(request) if request.idempotency_key is not None else b"",
+            attachment_ids=tuple(request.attachment_ids),
         ),
     )
 
@@ -122,6 +128,7 @@ class ReplyMessage(Request):
     reply_all: bool = Field(False, description="Also to its other to and cc recipients")
     priority: Priority | None = Field(None, description="The message's own when left out")
     ack_required: bool = False
+    attachment_ids: AttachmentIds = Field(default_factory=list)
     allow_partial: bool = False
     idempotency_key: IdempotencyKey | None = None
 
@@ -158,7 +165,8 @@ async def reply_message(app: App, caller: Caller, request: ReplyMessage) -> Sent
             ack_required=request.ack_required,
             allow_partial=request.allow_partial,
             idempotency_key=request.idempotency_key,
-            fingerprint=fingerprint(request),
+            fingerprint=fingerprint(request) if request.idempotency_key is not None else b"",
+            attachment_ids=tuple(request.attachment_ids),
         ),
     )
 
@@ -174,9 +182,30 @@ async def _deliver(app: App, caller: Caller, send: Outgoing) -> SentMessage:
         delivered = await app.store.deliver(send)
     except (ProjectNotFound, AgentNotFound, RecipientsUnknown) as error:
         raise await _with_near_names(app, caller, send, error) from None
+    except (RecipientsRefused, NoRecipients) as error:
+        raise await with_contacts_asked(app, caller, error) from None
     if delivered.mailboxes:
         await app.wakeups.publish(inbox_topics(delivered.mailboxes))
-    return delivered.sent
+    if not delivered.missing:
+        return delivered.sent
+    try:
+        asked = await _asked(app, caller, delivered.missing)
+    except AgentMailError:
+        return delivered.sent  # it is sent: whatever fails from here on is not an answer to that
+    return delivered.sent.model_copy(update={"contact_ids": asked})
+
+
+async def with_contacts_asked(app: App, caller: Caller, error: RecipientsRefused | NoRecipients) -> AgentMailError:
+    """The error of a send, naming the contacts that are now asked for. Call it outside the transaction it ended."""
+    if error.missing:
+        error.data["contact_ids"] = await _asked(app, caller, error.missing)
+    return error
+
+
+async def _asked(app: App, caller: Caller, missing: tuple[tuple[Actor, Actor], ...]) -> list[int]:
+    found = await request_contacts(app, caller.team_id, missing)
+    pairs = [(sender.agent.id, recipient.agent.id) for sender, recipient in missing]
+    return [found[pair] for pair in pairs if pair in found]
 
 
 async def _with_near_names(
@@ -190,9 +219,13 @@ async def _with_near_names(
         if isinstance(error, AgentNotFound):
             return await agent_not_found(db, project, send.sender_name)
         known = await db.agents.names(project.id, NEAR_NAME_POOL)
-    unknown = [problem for problem in error.data["recipients"] if problem["code"] == "agent_not_found"]
-    for problem in unknown[:NEAR_NAMES_FOR]:
-        near = near_names(problem["name"].partition("@")[0], known)
+    unknown = [
+        (problem, address.name)
+        for problem in error.data["recipients"]
+        if problem["code"] == "agent_not_found" and (address := parse(problem["name"])).is_in(project.slug)
+    ]
+    for problem, name in unknown[:NEAR_NAMES_FOR]:
+        near = near_names(name, known)
         if near:
             problem["near"] = near
     return error

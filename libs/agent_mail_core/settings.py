@@ -16,7 +16,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agent_mail_core.limits import parse_budget
 
-SECRETS = frozenset({"HTTP_BEARER_TOKEN", "DATABASE_URL", "REDIS_URL", "METRICS_TOKEN"})
+SECRETS = frozenset(
+    {"HTTP_BEARER_TOKEN", "DATABASE_URL", "REDIS_URL", "METRICS_TOKEN", "ARCHIVE_REMOTE", "LLM_API_KEY"}
+)
 """Settings that may also be given as the path of a file, under their name and `_FILE`."""
 
 
@@ -82,6 +84,11 @@ class Settings(BaseModel):
         " `redis+sentinel://host:26379,host:26379/service`",
     )
 
+    # Background work
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of HOST where a job worker serves its metrics, for a network of its own"
+    )
+
     # Who may call
     auth_mode: Literal["none", "bearer"] = Field("none", description="`none` (loopback only) or `bearer`")
     http_bearer_token: SecretStr | None = Field(None, min_length=16, description="The token of AUTH_MODE=bearer")
@@ -108,7 +115,29 @@ class Settings(BaseModel):
     max_json_depth: int = Field(64, ge=8, le=512, description="Deepest nesting of a request body")
     max_in_flight: int = Field(256, ge=1, le=65536, description="Requests at work at once, waits apart; more get 503")
     max_waiters: int = Field(1000, ge=1, le=100_000, description="Waiting calls of a team")
+    reservation_stale_seconds: int = Field(
+        1800, ge=60, le=30 * 86400, description="Anybody may end a reservation whose holder was idle for so long"
+    )
+    ack_overdue_seconds: int = Field(
+        3600, ge=60, le=30 * 86400, description="An acknowledgement that is owed for so long is escalated, once"
+    )
     session_ttl_seconds: int = Field(86400, ge=60, le=30 * 86400, description="An unused MCP session ends after this")
+
+    # The archive
+    archive_root: str = Field("data/archive", min_length=1, description="Folder of the projects' git repositories")
+    archive_remote: SecretStr | None = Field(
+        None, description="Where copies of them go: a folder, or an `https://…` or `ssh://…` URL that names end"
+    )
+
+    # Summaries
+    llm_base_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]\S*$",
+        max_length=2000,
+        description="OpenAI-compatible endpoint that writes summaries, as far as `/v1`; without one, rules make them",
+    )
+    llm_model: str | None = Field(None, min_length=1, max_length=200, description="Its model")
+    llm_api_key: SecretStr | None = Field(None, description="Its key")
 
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")
@@ -194,6 +223,8 @@ def check_together(settings: Settings) -> None:
             f"AUTH_MODE: none is refused on {settings.host}, which is not a loopback address; set AUTH_MODE=bearer and"
             " HTTP_BEARER_TOKEN, or ALLOW_INSECURE=true if something else guards the port"
         )
+    if (settings.llm_base_url is None) != (settings.llm_model is None):
+        raise SettingsError("LLM_BASE_URL, LLM_MODEL: give both, or neither")
     if settings.workers > 1 and settings.redis_url is None:
         raise SettingsError("WORKERS: more than one needs REDIS_URL, through which workers wake each other")
     if settings.redis_url is not None and not settings.redis_url.get_secret_value().startswith(REDIS_SCHEMES):

@@ -8,13 +8,14 @@ from typing import Protocol
 
 from pydantic import Field
 
+from agent_mail_core.addresses import elsewhere, parse, seen_from, show
 from agent_mail_core.agents import may_act_as, the_agent
 from agent_mail_core.clock import from_microseconds, to_microseconds
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
 from agent_mail_core.errors import ThreadNotFound
 from agent_mail_core.fields import AgentName, Cursor, Line, PageSize, ProjectRef, Request, Result
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
-from agent_mail_core.messages import Message, by_message, message_fields
+from agent_mail_core.messages import Message, attached_files, by_message, message_fields
 from agent_mail_core.pages import fitting
 from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.projects import ProjectRecord, the_project
@@ -49,7 +50,7 @@ class ThreadFilter:
 
 
 class Threads(Protocol):
-    """Store of threads. `Store.deliver` makes and updates them."""
+    """Store of threads. `Store.deliver` makes and updates them. Those of deleted projects are not asked for."""
 
     async def find(self, project_id: ProjectId, key: str) -> ThreadRecord | None:
         """By key, ignoring ASCII case."""
@@ -64,8 +65,14 @@ class Threads(Protocol):
         """
         ...
 
+    async def elsewhere(
+        self, agent_id: AgentId, query: str | None, before: tuple[datetime, ThreadId] | None, limit: int
+    ) -> list[tuple[ThreadRecord, str]]:
+        """The threads of other projects that an agent takes part in, if only as bcc, with their slugs; like `page`."""
+        ...
+
     async def participants(self, thread_ids: list[ThreadId]) -> dict[ThreadId, list[str]]:
-        """Names of all who wrote or were visibly written to, A-Z; nobody who was only bcc."""
+        """All who wrote or were visibly written to, A-Z, as the thread's project writes them; nobody only bcc."""
         ...
 
     async def keys(self, project_id: ProjectId, limit: int) -> list[str]:
@@ -87,6 +94,25 @@ async def the_thread(db: Transaction, project: ProjectRecord, key: str) -> Threa
     return thread
 
 
+async def the_addressed_thread(
+    db: Transaction, caller: Caller, asked: ProjectRecord, text: str
+) -> tuple[ProjectRecord, ThreadRecord]:
+    """The thread that `KEY` or `KEY@slug` means to whoever asks in the project `asked`, and its project.
+
+    Raises ThreadNotFound, with near keys of this project only: a thread that another project does not have, and a
+    project that is not there, answer alike.
+    """
+    address = parse(text)
+    if address.is_in(asked.slug):
+        return asked, await the_thread(db, asked, address.name)
+    project = await db.projects.find(caller.team_id, address.slug or "")
+    # `find` takes a human key too, and an address does not.
+    thread = await db.threads.find(project.id, address.name) if project and project.slug == address.slug else None
+    if project is None or thread is None:
+        raise ThreadNotFound(f"There is no thread {text!r}.", thread_id=text, suggestion="list_threads")
+    return project, thread
+
+
 class Thread(Result):
     thread_id: str
     project_slug: str
@@ -98,13 +124,13 @@ class Thread(Result):
     created_at: datetime
 
 
-def thread_result(record: ThreadRecord, project: ProjectRecord, participants: list[str]) -> Thread:
-    """A stored thread as the wire shows it."""
+def thread_result(record: ThreadRecord, home_slug: str, participants: list[str], asked_slug: str) -> Thread:
+    """A stored thread of the project `home_slug`, as it is shown to the project that was asked."""
     return Thread(
-        thread_id=record.key,
-        project_slug=project.slug,
+        thread_id=show(record.key, elsewhere(home_slug, asked_slug)),
+        project_slug=home_slug,
         subject=record.subject,
-        participants=participants,
+        participants=[seen_from(asked_slug, home_slug, name) for name in participants],
         message_count=record.message_count,
         last_message_id=record.last_message_id,
         last_message_at=record.last_message_at,
@@ -117,7 +143,9 @@ def thread_result(record: ThreadRecord, project: ProjectRecord, participants: li
 
 class ListThreads(Request):
     project_slug: ProjectRef
-    agent_name: AgentName | None = Field(None, description="Only threads that this agent takes part in")
+    agent_name: AgentName | None = Field(
+        None, description="Only threads that this agent takes part in; for your own, also those in other projects"
+    )
     query: Line | None = Field(None, max_length=200, description="Piece of a thread id or subject")
     limit: PageSize = 20
     cursor: Cursor | None = None
@@ -145,13 +173,17 @@ async def list_threads(app: App, caller: Caller, request: ListThreads) -> Thread
         )
         last = open_list_cursor(app.store.identity, scope, request.cursor, int, int)
         before = (from_microseconds(last[0]), ThreadId(last[1])) if last else None
-        rows = await db.threads.page(project.id, wanted, before, request.limit + 1)
+        threads = await db.threads.page(project.id, wanted, before, request.limit + 1)
+        rows = [(thread, project.slug) for thread in threads]
+        if wanted.agent_id is not None and wanted.with_hidden:
+            rows += await db.threads.elsewhere(wanted.agent_id, wanted.query, before, request.limit + 1)
+            rows.sort(key=lambda row: (row[0].last_message_at, row[0].id), reverse=True)
         page = rows[: request.limit]
-        participants = await db.threads.participants([thread.id for thread in page])
+        participants = await db.threads.participants([thread.id for thread, _ in page])
     return ThreadPage(
-        threads=[thread_result(thread, project, participants.get(thread.id, [])) for thread in page],
+        threads=[thread_result(thread, slug, participants.get(thread.id, []), project.slug) for thread, slug in page],
         next_cursor=(
-            list_cursor(app.store.identity, scope, [to_microseconds(page[-1].last_message_at), page[-1].id])
+            list_cursor(app.store.identity, scope, [to_microseconds(page[-1][0].last_message_at), page[-1][0].id])
             if len(rows) > len(page)
             else None
         ),
@@ -163,7 +195,7 @@ async def list_threads(app: App, caller: Caller, request: ListThreads) -> Thread
 
 class GetThread(Request):
     project_slug: ProjectRef
-    thread_id: Line = Field(min_length=1, max_length=128)
+    thread_id: Line = Field(min_length=1, max_length=229)
     include_bodies: bool = True
     limit: PageSize = 20
     cursor: Cursor | None = None
@@ -178,17 +210,21 @@ class ThreadMessages(Result):
 async def get_thread(app: App, caller: Caller, request: GetThread) -> ThreadMessages:
     """Read a thread, oldest message first. Does not mark anything read."""
     async with app.store.read() as db:
-        project = await the_project(db, caller, request.project_slug)
-        thread = await the_thread(db, project, request.thread_id)
+        asked = await the_project(db, caller, request.project_slug)
+        project, thread = await the_addressed_thread(db, caller, asked, request.thread_id)
         scope = list_scope("get_thread", caller.team_id, thread.id)
         last = open_list_cursor(app.store.identity, scope, request.cursor, int)
         after = MessageId(last[0]) if last else None
         rows = await db.messages.of_thread(thread.id, after, request.include_bodies, request.limit + 1)
         page = fitting(rows, request.limit)
         states = by_message(await db.messages.recipients([record.id for record in page]))
+        files = await attached_files(db, page) if request.include_bodies else {}
         participants = await db.threads.participants([thread.id])
     return ThreadMessages(
-        thread=thread_result(thread, project, participants.get(thread.id, [])),
-        messages=[Message(**message_fields(record, states.get(record.id, ()), None)) for record in page],
+        thread=thread_result(thread, project.slug, participants.get(thread.id, []), asked.slug),
+        messages=[
+            Message(**message_fields(record, states.get(record.id, ()), None, asked.slug, files.get(record.id, ())))
+            for record in page
+        ],
         next_cursor=list_cursor(app.store.identity, scope, [page[-1].id]) if len(rows) > len(page) else None,
     )

@@ -17,10 +17,10 @@ from agent_mail_core.fields import (
     PriorityRank,
     ProjectRef,
     Request,
-    Result,
 )
 from agent_mail_core.ids import AgentId
-from agent_mail_core.mailboxes import InboxFilter, InboxMessage, inbox_message, read_forward
+from agent_mail_core.inbox_items import InboxMessages, with_attachments
+from agent_mail_core.mailboxes import InboxFilter, read_forward
 from agent_mail_core.ports import App, Caller, Store, inbox_of, inbox_topic
 
 LOOK_AGAIN_SECONDS = 15.0
@@ -40,8 +40,7 @@ class WaitForMessages(Request):
     min_priority: Priority | None = None
 
 
-class WaitedMessages(Result):
-    messages: list[InboxMessage]
+class WaitedMessages(InboxMessages):
     unread_count: int
     cursor: str
     timed_out: bool
@@ -74,8 +73,11 @@ async def wait_for_messages(app: App, caller: Caller, request: WaitForMessages) 
             remaining = deadline - asyncio.get_running_loop().time()
             if found.items or remaining <= 0 or app.is_draining():
                 items, covered = read_forward(found, WAIT_PAGE)
-                return WaitedMessages(
-                    messages=[inbox_message(item) for item in items],
+                if any(item.has_attachments for item in items):
+                    async with app.store.read() as db:
+                        items = await with_attachments(db, items)
+                return WaitedMessages.with_items(
+                    items,
                     unread_count=found.unread,
                     cursor=inbox_cursor(identity, agent_id, covered),
                     timed_out=not found.items,

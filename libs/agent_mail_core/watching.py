@@ -1,4 +1,4 @@
-"""Watching inboxes: what a subscription to one needs to know, and whether it has grown since.
+"""Watching inboxes and projects: what a subscription needs to know, and whether an inbox has grown since.
 
 A mailbox's position grows with each delivery and with nothing else, so two equal positions mean that no mail came.
 """
@@ -9,9 +9,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from agent_mail_core.agents import acting_agent
+from agent_mail_core.event_feed import events_topic
 from agent_mail_core.fields import AgentName, ProjectRef, Request
 from agent_mail_core.ids import AgentId
+from agent_mail_core.leases import leases_topic
 from agent_mail_core.ports import App, Caller
+from agent_mail_core.projects import the_project
 
 
 class WatchInbox(Request):
@@ -43,3 +46,14 @@ async def inbox_positions(app: App, agent_ids: Collection[AgentId]) -> dict[Agen
     async with app.store.read() as db:
         found = await db.mailboxes.positions(list(agent_ids))
     return {agent_id: found.get(agent_id, 0) for agent_id in agent_ids}
+
+
+class WatchProject(Request):
+    project_slug: ProjectRef
+
+
+async def project_topics(app: App, caller: Caller, request: WatchProject) -> tuple[str, ...]:
+    """The wake-up topics of what happens in a project. Not all that happens wakes anybody: look from time to time."""
+    async with app.store.read() as db:
+        project = await the_project(db, caller, request.project_slug)
+    return (events_topic(project.id), leases_topic(project.id))

@@ -46,8 +46,8 @@ class Database(Protocol):
         """A second tenant: no operation of this stage makes one."""
         ...
 
-    async def age(self, table: str, by: timedelta) -> None:
-        """Make all rows of a table as much older."""
+    async def age(self, table: str, by: timedelta, *columns: str) -> None:
+        """Make all rows of a table as much older, by `created_at` or by these columns."""
         ...
 
     async def set_fact(self, name: str, value: str) -> None:
@@ -56,6 +56,10 @@ class Database(Protocol):
 
     async def events(self) -> list[EventRow]:
         """All events, in the order of their ids."""
+        ...
+
+    async def execute(self, *statements: str) -> None:
+        """Change rows in SQL that every engine understands, as no operation of this stage does."""
         ...
 
 
@@ -103,14 +107,19 @@ class SqliteDatabase(Database):
         rows = self._run("INSERT INTO teams (name, created_at) VALUES (?, 0) RETURNING id", name)
         return TeamId(rows[0][0])
 
-    async def age(self, table: str, by: timedelta) -> None:
-        self._run(f"UPDATE {table} SET created_at = created_at - ?", by // timedelta(microseconds=1))
+    async def age(self, table: str, by: timedelta, *columns: str) -> None:
+        for column in columns or ("created_at",):
+            self._run(f"UPDATE {table} SET {column} = {column} - ?", by // timedelta(microseconds=1))
 
     async def set_fact(self, name: str, value: str) -> None:
         self._run("UPDATE facts SET value = ? WHERE name = ?", value, name)
 
     async def events(self) -> list[EventRow]:
         return _event_rows([row[0] for row in self._run(_EVENT_IDS)], self._run(_EVENTS))
+
+    async def execute(self, *statements: str) -> None:
+        for statement in statements:
+            self._run(statement)
 
 
 class PostgresDatabase(Database):
@@ -143,9 +152,10 @@ class PostgresDatabase(Database):
         async with self._connection() as connection:
             return TeamId(await connection.fetchval("INSERT INTO teams (name) VALUES ($1) RETURNING id", name))
 
-    async def age(self, table: str, by: timedelta) -> None:
+    async def age(self, table: str, by: timedelta, *columns: str) -> None:
         async with self._connection() as connection:
-            await connection.execute(f"UPDATE {table} SET created_at = created_at - $1::interval", by)
+            for column in columns or ("created_at",):
+                await connection.execute(f"UPDATE {table} SET {column} = {column} - $1::interval", by)
 
     async def set_fact(self, name: str, value: str) -> None:
         async with self._connection() as connection:
@@ -155,3 +165,8 @@ class PostgresDatabase(Database):
         async with self._connection() as connection:
             ids = [row[0] for row in await connection.fetch(_EVENT_IDS)]
             return _event_rows(ids, [tuple(row) for row in await connection.fetch(_EVENTS)])
+
+    async def execute(self, *statements: str) -> None:
+        async with self._connection() as connection:
+            for statement in statements:
+                await connection.execute(statement)

@@ -6,24 +6,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from agent_mail_core.agent_changes import RetireAgent, UpdateAgent, retire_agent, update_agent
+from agent_mail_core.agent_details import AgentDetails, Whois, whois
 from agent_mail_core.agents import (
     Agent,
-    AgentDetails,
     AgentNames,
     AgentPage,
     ListAgents,
     RegisterAgent,
     RegisteredAgent,
-    RetireAgent,
     SuggestAgentNames,
-    UpdateAgent,
-    Whois,
     list_agents,
     register_agent,
-    retire_agent,
     suggest_agent_names,
-    update_agent,
-    whois,
 )
 from agent_mail_core.delivery import SentMessage
 from agent_mail_core.ids import Principal, TeamId

@@ -127,11 +127,11 @@ def sentinel(primary: ValkeyServer, replica: ValkeyServer) -> Iterator[int]:
         "sentinel failover-timeout mail 2000\n"
     )
     with (primary.home / "sentinel.log").open("wb") as log:
-        command = [str(servers._valkey_binary()), str(config), "--sentinel"]
+        command = [str(servers.valkey_binary()), str(config), "--sentinel"]
         process = subprocess.Popen(command, cwd=primary.home, stdout=log, stderr=log)
     try:
         with redis.Redis(port=port) as client:
-            servers._wait_until(lambda: knows_replica(client), process, primary.home / "sentinel.log")
+            servers.wait_until(lambda: knows_replica(client), process, primary.home / "sentinel.log")
         yield port
     finally:
         process.kill()

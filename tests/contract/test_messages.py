@@ -175,7 +175,7 @@ REFUSED: list[tuple[str, dict[str, Any], type[AgentMailError], dict[str, Any]]] 
         "address in another project",
         {"to": ["Bob@elsewhere"]},
         RecipientsUnknown,
-        {"recipients": [{"name": "Bob@elsewhere", "code": "agent_not_found", "near": ["Bob"]}]},
+        {"recipients": [{"name": "Bob@elsewhere", "code": "agent_not_found"}]},
     ),
     ("same agent twice", {"to": ["Bob", "Bob"]}, DuplicateRecipient, {"recipients": None}),
     ("same agent in another case", {"to": ["Bob"], "cc": ["bOB"]}, DuplicateRecipient, {"recipients": None}),

@@ -1,30 +1,22 @@
 """How SQLite runs every statement of the store: by an index, whatever the filters, also where ANALYZE never ran."""
 
-import inspect
 import re
 from collections.abc import Awaitable, Iterator
-from datetime import timedelta
 from itertools import product
 from typing import Any
 
 import apsw
 import pytest
 
-from agent_mail_core.agents import AgentChanges, Agents
 from agent_mail_core.clock import SystemClock
-from agent_mail_core.events import Events, NewEvent
-from agent_mail_core.idempotency import NO_AGENT, Idempotency, IdempotencyScope
-from agent_mail_core.ids import AgentId, MessageId, ThreadId
-from agent_mail_core.mailboxes import InboxFilter, Mailboxes
-from agent_mail_core.message_search import MessageSearch, SearchFilter
-from agent_mail_core.messages import Messages
-from agent_mail_core.ports import Transaction
-from agent_mail_core.projects import Projects
+from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
+from agent_mail_core.mailboxes import InboxFilter
+from agent_mail_core.message_search import SearchFilter
 from agent_mail_core.search_query import parse
-from agent_mail_core.threads import ThreadFilter, Threads
-from tests.contract.sqlite_mail import LOCAL, PROJECT, TEAM, furnish, new_agent, opened, outgoing
+from agent_mail_core.threads import ThreadFilter
+from tests.contract.sqlite_mail import PROJECT, TEAM, furnish, opened, outgoing
+from tests.contract.store_calls import Noted, Place, all_methods, prepare, read_all, write_all
 
-PROTOCOLS = (Projects, Agents, Messages, Mailboxes, Threads, MessageSearch, Events, Idempotency)
 QUERIES = (
     'word "a phrase" pre* src/auth.py',
     "word OR other -not",
@@ -36,7 +28,32 @@ QUERIES = (
     "-thread:T-1 before:2030-01-01",
     "subject:word after:2020-01-01 -from:Ann",
 )
-HARMLESS = re.compile(r"SCAN (CONSTANT ROW|\w+ VIRTUAL TABLE INDEX .*|facts)")
+HARMLESS = re.compile(
+    r"SCAN (CONSTANT ROW|\w+ VIRTUAL TABLE INDEX .*|facts|found|projects USING INDEX projects_deleted)"
+)
+"""`found` is one row of a subquery; projects are in that index until they are purged."""
+
+WALKS = (
+    # A subquery with a limit, walked to its end:
+    "FROM (SELECT * FROM events ORDER BY id LIMIT ?) e",
+    "FROM (SELECT id, event_id FROM outbox WHERE topic = ? AND id > ? ORDER BY id LIMIT ?) o",
+    "FROM (SELECT id, created_at FROM messages WHERE id > ?1 ORDER BY id LIMIT ?3)",
+    "FROM (SELECT id FROM threads WHERE project_id = ?1 ORDER BY id LIMIT ?2) t",
+    "FROM (SELECT id FROM messages WHERE project_id = ? ORDER BY id LIMIT ?) m",
+    "SELECT l.id FROM build_slots s CROSS JOIN slot_leases l ON l.slot_id = s.id WHERE s.project_id = ?1 LIMIT ?2",
+    "FROM (SELECT * FROM events e WHERE",
+    "FROM (SELECT event_id FROM outbox WHERE topic = ? ORDER BY id DESC LIMIT ?) o",
+    # A subquery of an agent's own:
+    "FROM contacts WHERE agent_id = ?1 UNION ALL",
+    # Sweeps and metrics, over what is under way or over all projects:
+    "WHERE r.released_at IS NULL AND r.expires_at <= ?1 UNION",
+    "FROM projects p LEFT JOIN archives a ON a.project_id = p.id WHERE EXISTS",
+    "FROM jobs GROUP BY kind",
+    "DELETE FROM attachments WHERE id IN ( SELECT t.id FROM attachments t WHERE t.created_at < ?",
+    # Calls that wait in a queue, when an agent retires:
+    "DELETE FROM lease_tickets WHERE agent_id = ?",
+)
+"""Pieces of statements that walk along a table, or something like one, and why each may."""
 
 
 @pytest.fixture
@@ -56,63 +73,48 @@ def statements() -> Iterator[dict[str, None]]:
     apsw.connection_hooks.remove(hook)
 
 
-def _reads(db: Transaction, project: Any, ann: AgentId, thread: ThreadId) -> Iterator[tuple[str, Awaitable[Any]]]:
-    """Every reading method with every combination of filters."""
+def _reads(db: Any, project: Any, ann: AgentId, thread: ThreadId) -> Iterator[Awaitable[Any]]:
+    """Every reading method of mail with every combination of filters."""
     now, one = SystemClock().now(), MessageId(1)
-    yield "Projects.find", db.projects.find(TEAM, "of no slug")
-    yield "Projects.counts", db.projects.counts(project)
-    yield "Projects.slugs", db.projects.slugs(TEAM, 10)
+    yield db.projects.find(TEAM, "of no slug")
+    yield db.projects.counts(project)
+    yield db.projects.slugs(TEAM, 10)
     for query, after in product((None, "off"), (None, "a")):
-        yield "Projects.page", db.projects.page(TEAM, query, after, 10)
-    yield "Agents.find", db.agents.find(TEAM, PROJECT, "Ann")
-    yield "Agents.recent", db.agents.recent(project, 10)
-    yield "Agents.names", db.agents.names(project, 10)
-    yield "Agents.taken", db.agents.taken(project, ["Ann", "Eve"])
-    yield "Agents.counts", db.agents.counts(ann, False)
+        yield db.projects.page(TEAM, query, after, 10)
+    yield db.agents.find(TEAM, PROJECT, "Ann")
+    yield db.agents.recent(project, 10)
+    yield db.agents.names(project, 10)
+    yield db.agents.taken(project, ["Ann", "Eve"])
+    yield db.agents.counts(ann, False)
     for since, retired, name in product((None, now), (True, False), (None, "ann")):
-        yield "Agents.page", db.agents.page(project, since, retired, name, 10)
-    yield "Messages.get", db.messages.get(TEAM, one)
-    yield "Messages.recipients", db.messages.recipients([one, MessageId(2)])
-    yield "Messages.newest_of_thread", db.messages.newest_of_thread(thread, 5)
+        yield db.agents.page(project, since, retired, name, 10)
+    yield db.messages.get(TEAM, one)
+    yield db.messages.recipients([one, MessageId(2)])
+    yield db.messages.newest_of_thread(thread, 5)
     for bound, with_bodies in product((None, one), (True, False)):
-        yield "Messages.sent_by", db.messages.sent_by(ann, bound, with_bodies, 10)
-        yield "Messages.of_thread", db.messages.of_thread(thread, bound, with_bodies, 10)
+        yield db.messages.sent_by(ann, bound, with_bodies, 10)
+        yield db.messages.of_thread(thread, bound, with_bodies, 10)
     for unread, priority, in_thread, since in product((True, False), (None, 1), (None, thread), (None, now)):
         wanted = InboxFilter(unread, priority, in_thread, since)
-        yield "Mailboxes.positions", db.mailboxes.positions([ann])
-        yield "Mailboxes.newest", db.mailboxes.newest(ann, None, wanted, False, 10)
-        yield "Mailboxes.newest", db.mailboxes.newest(ann, 5, wanted, True, 10)
-        yield "Mailboxes.after", db.mailboxes.after(ann, 5, wanted, False, 10)
+        yield db.mailboxes.positions([ann])
+        yield db.mailboxes.newest(ann, None, wanted, False, 10)
+        yield db.mailboxes.newest(ann, 5, wanted, True, 10)
+        yield db.mailboxes.after(ann, 5, wanted, False, 10)
     for owed, before, after_ack, with_bcc in product(
         ((None, None), (ann, None), (None, ann)), (None, now), (None, (one, ann)), (True, False)
     ):
-        yield "Mailboxes.pending_acks", db.mailboxes.pending_acks(project, *owed, before, after_ack, with_bcc, 10)
-    yield "Threads.find", db.threads.find(project, "T-1")
-    yield "Threads.keys", db.threads.keys(project, 10)
-    yield "Threads.participants", db.threads.participants([thread])
+        yield db.mailboxes.pending_acks(project, *owed, before, after_ack, with_bcc, 10)
+    yield db.threads.find(project, "T-1")
+    yield db.threads.keys(project, 10)
+    yield db.threads.participants([thread])
     for agent, query, last in product((None, ann), (None, "t"), (None, (now, thread))):
-        yield "Threads.page", db.threads.page(project, ThreadFilter(agent, False, query), last, 10)
-    for text, where, agent, since in product(QUERIES, (None, project), (None, ann), (None, now)):
+        yield db.threads.elsewhere(ann, query, last, 10)
+        yield db.threads.page(project, ThreadFilter(agent, False, query), last, 10)
+    for text, where, agent, since in product(
+        QUERIES, (None, (project,), (project, ProjectId(9))), (None, ann), (None, now)
+    ):
         search = SearchFilter(TEAM, where, agent, True, since)
-        yield "MessageSearch.find", db.message_search.find(parse(text), search, 0, 10)
-    yield "Events.of_agent", db.events.of_agent(ann, 10)
-
-
-def _writes(db: Transaction, project: Any, ann: AgentId) -> Iterator[tuple[str, Awaitable[Any]]]:
-    """Every changing method."""
-    yield "Projects.ensure", db.projects.ensure(TEAM, "another", ["another"], True, "text")
-    yield "Projects.ensure", db.projects.ensure(TEAM, "another", ["another-2"], True, "other text")
-    yield "Agents.register", db.agents.register("Eve", new_agent(project), False)
-    yield "Agents.register", db.agents.register("Eve", new_agent(project), False)
-    yield "Agents.register_free", db.agents.register_free(["Eve", "Fay"], new_agent(project))
-    yield "Agents.update", db.agents.update(ann, AgentChanges(model="m-2"))
-    yield "Agents.touch", db.agents.touch({ann: SystemClock().now() + timedelta(seconds=1)})
-    yield "Agents.retire", db.agents.retire(ann)
-    yield "Mailboxes.mark_read", db.mailboxes.mark_read(ann, [MessageId(1), MessageId(2)], True)
-    yield "Events.add", db.events.add(NewEvent("agent.updated", TEAM, project, ann))
-    scope = IdempotencyScope(TEAM, LOCAL, NO_AGENT, "register_agent", "key")
-    yield "Idempotency.take", db.idempotency.take(scope, b"f")
-    yield "Idempotency.keep", db.idempotency.keep(scope, "{}")
+        yield db.message_search.find(parse(text), search, 0, 10)
 
 
 async def test_no_statement_walks_through_a_whole_table(fresh_sqlite: str, statements: dict[str, None]) -> None:
@@ -129,26 +131,30 @@ async def test_no_statement_walks_through_a_whole_table(fresh_sqlite: str, state
         )
         await store.deliver(again)
         await store.deliver(again)
+        foreign = outgoing("Ann", ("Bob@nowhere", "Cid"), allow_partial=True, thread_key=None)
+        await store.deliver(foreign)
         async with store.read() as db:
             project, _ = await db.agents.find(TEAM, PROJECT, "Ann")
             assert project is not None
             thread = await db.threads.find(project.id, "t-1")
             assert thread is not None
-            for name, call in _reads(db, project.id, agents["Ann"], thread.id):
-                called.add(name)
+            for call in _reads(Noted(db, called), project.id, agents["Ann"], thread.id):
                 await call
+        at = Place(TEAM, project.id, PROJECT, agents["Ann"], "Ann", agents["Bob"], thread.id, MessageId(1))
         async with store.write() as db:
-            for name, call in _writes(db, project.id, agents["Ann"]):
-                called.add(name)
-                await call
+            await prepare(db, at, called)
+        async with store.read() as db:
+            await read_all(db, at, called)
+        async with store.write() as db:
+            await write_all(db, at, called)
         await store.check()
-    methods = {f"{p.__name__}.{n}" for p in PROTOCOLS for n, m in vars(p).items() if inspect.iscoroutinefunction(m)}
-    assert called == methods
+    assert called == all_methods()
     assert [(sql, scan) for sql in list(statements) for scan in _scans(fresh_sqlite, sql)] == []
 
 
 def _scans(url: str, sql: str) -> list[str]:
-    if sql.split()[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
+    text = " ".join(sql.split())
+    if text.split()[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH") or any(piece in text for piece in WALKS):
         return []
     connection = apsw.Connection(url.removeprefix("sqlite:///"))
     try:
@@ -187,8 +193,8 @@ async def test_an_inbox_page_is_read_in_the_order_of_its_index(fresh_sqlite: str
                 plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", _nothing(sql))]
                 assert not [step for step in plan if "TEMP B-TREE" in step], sql
                 if "d.thread_id = ?" in sql:
-                    assert "deliveries_by_thread (thread_id=? AND agent_id=? AND position" in plan[0]
+                    assert "deliveries_by_thread (thread_id=? AND agent_id=? AND position" in plan[2]
                 elif "d.read_at IS NULL" in sql:
-                    assert "deliveries_unread (agent_id=? AND position" in plan[0]
+                    assert "deliveries_unread (agent_id=? AND position" in plan[2]
     finally:
         connection.close()

@@ -39,16 +39,16 @@ class ValkeyServer:
 
     def start(self) -> None:
         """Start it again, empty."""
-        self.process = servers._start_valkey(self.home, self.url, self.port, self.password)
+        self.process = servers.start_valkey(self.home, self.url, self.port, self.password)
 
 
 @contextmanager
 def valkey_server() -> Iterator[ValkeyServer]:
     """A server of one's own."""
-    with servers._private_directory("agent-mail-valkey-", None, in_memory=True) as home:
+    with servers.private_directory("agent-mail-valkey-", None, in_memory=True) as home:
         password, port = secrets.token_hex(16), servers.free_port()
         url = f"redis://:{password}@127.0.0.1:{port}/0"
-        server = ValkeyServer(home, url, port, password, servers._start_valkey(home, url, port, password))
+        server = ValkeyServer(home, url, port, password, servers.start_valkey(home, url, port, password))
         try:
             yield server
         finally:

@@ -10,18 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_mail_core.agents import AgentRecord
+from agent_mail_core.admission import Acquaintance, Pair
+from agent_mail_core.agents import Actor, AgentRecord
+from agent_mail_core.deciding import decide, new_thread_key
 from agent_mail_core.delivery import (
     SUBJECT_LENGTH,
     Draft,
+    ForeignThread,
     Outgoing,
     Parent,
+    Questions,
     SendFacts,
     SentMessage,
     Skipped,
-    decide,
     idempotency_scope,
-    new_thread_key,
 )
 from agent_mail_core.errors import (
     AgentMailError,
@@ -29,6 +31,7 @@ from agent_mail_core.errors import (
     AgentNotYours,
     AgentRetired,
     BccReplyAll,
+    ContactRequired,
     DuplicateRecipient,
     IdempotencyConflict,
     MessageNotFound,
@@ -37,6 +40,7 @@ from agent_mail_core.errors import (
     RecipientsRefused,
     RecipientsUnknown,
     ThreadMismatch,
+    ThreadNotFound,
 )
 from agent_mail_core.fields import RECIPIENT_KINDS, THREAD_KEY, RecipientKind
 from agent_mail_core.idempotency import StoredAnswer
@@ -47,6 +51,8 @@ from agent_mail_core.search_text import index_text
 
 NOW = datetime(2026, 11, 22, 13, 41, tzinfo=UTC)
 PROJECT = ProjectRecord(ProjectId(7), TeamId(1), "office", "/work/office", None, NOW)
+
+DEPOT = replace(PROJECT, id=ProjectId(8), slug="depot")
 
 
 def agent(number: int, name: str, owner: str = "local", is_retired: bool = False) -> AgentRecord:
@@ -89,7 +95,8 @@ FACTS = SendFacts(project=PROJECT, agents=AGENTS, parent=None, answer=None)
 
 def parent(*recipients: tuple[AgentRecord, RecipientKind], sender: AgentRecord = ANN, **more: Any) -> SendFacts:
     """Facts with a parent that `sender` sent to these."""
-    made = Parent(MessageId(3), PROJECT.id, ThreadId(9), "Feat-1", "Plan", "high", sender, recipients)
+    actors = tuple((Actor(PROJECT, record), kind) for record, kind in recipients)
+    made = Parent(MessageId(3), PROJECT, ThreadId(9), "Feat-1", "Plan", "high", Actor(PROJECT, sender), actors)
     return replace(FACTS, parent=replace(made, **more))
 
 
@@ -100,13 +107,13 @@ def drafted(send: Outgoing, facts: SendFacts = FACTS) -> Draft:
 
 
 def names(draft: Draft) -> list[tuple[str, str]]:
-    return [(record.name, kind) for record, kind in draft.recipients]
+    return [(actor.agent.name, kind) for actor, kind in draft.recipients]
 
 
 def test_a_send_becomes_a_draft_of_itself() -> None:
     draft = drafted(replace(SEND, to=("bob",), cc=("Cid",), bcc=("DOT",), priority="urgent", ack_required=True))
     assert names(draft) == [("Bob", "to"), ("Cid", "cc"), ("Dot", "bcc")]
-    assert (draft.project_id, draft.sender, draft.parent_id) == (PROJECT.id, ANN, None)
+    assert (draft.project_id, draft.sender, draft.parent_id) == (PROJECT.id, Actor(PROJECT, ANN), None)
     assert (draft.subject, draft.body_md, draft.priority, draft.ack_required) == ("Plan", "The body", "urgent", True)
     assert draft.index == index_text("Plan", "The body")
     assert draft.scope is None
@@ -150,7 +157,7 @@ REFUSALS: list[tuple[Outgoing, SendFacts, type[AgentMailError]]] = [
     (replace(SEND, principal=Principal("somebody")), FACTS, AgentNotYours),
     (replace(SEND, sender_name="old"), FACTS, AgentRetired),
     (replace(SEND, parent_id=MessageId(3)), FACTS, MessageNotFound),
-    (replace(SEND, parent_id=MessageId(3)), parent((BOB, "to"), project_id=ProjectId(8)), MessageNotFound),
+    (replace(SEND, parent_id=MessageId(3)), parent((BOB, "to"), sender=CID, project=DEPOT), MessageNotFound),
     (replace(SEND, parent_id=MessageId(3), thread_key="Feat-2"), parent((BOB, "to")), ThreadMismatch),
     (replace(SEND, to=("Bob", "Nobody")), FACTS, RecipientsUnknown),
     (replace(SEND, to=("Bob", "Old")), FACTS, RecipientsRefused),
@@ -179,7 +186,7 @@ def test_what_breaks_a_rule_is_refused(send: Outgoing, facts: SendFacts, error: 
 
 
 def test_an_administrator_may_send_as_anybody() -> None:
-    assert drafted(replace(SEND, principal=Principal("boss"), is_admin=True)).sender == ANN
+    assert drafted(replace(SEND, principal=Principal("boss"), is_admin=True)).sender.agent == ANN
 
 
 REPLIES: list[tuple[dict[str, Any], SendFacts, list[tuple[str, str]]]] = [
@@ -264,7 +271,7 @@ def test_every_send_is_refused_whole_or_reaches_each_agent_once(
     except (DuplicateRecipient, RecipientsUnknown, RecipientsRefused, NoRecipients):
         return
     assert isinstance(draft, Draft)
-    reached = [record.id for record, _ in draft.recipients]
+    reached = [actor.agent.id for actor, _ in draft.recipients]
     assert reached
     assert len(set(reached)) == len(reached)
     assert OLD.id not in reached
@@ -280,3 +287,70 @@ def test_a_replayed_answer_is_the_one_that_was_given() -> None:
         message_id=4, thread_id="T-1", created_at=NOW, deliveries=[Recipient(name="Dot", kind="bcc")], skipped=[]
     )
     assert SentMessage.model_validate_json(answer.model_dump_json()) == answer
+
+
+# --- other projects, and who may write to whom ------------------------------------------------------------------------
+
+ZOE = Actor(DEPOT, replace(agent(20, "Zoe"), project_id=DEPOT.id, contact_policy="open"))
+YAN = Actor(DEPOT, replace(agent(21, "Yan"), project_id=DEPOT.id))
+ABROAD = replace(FACTS, foreign={("depot", "zoe"): ZOE, ("depot", "yan"): YAN})
+
+
+def test_an_agent_of_another_project_is_named_as_each_side_writes_it() -> None:
+    draft = drafted(replace(SEND, to=("Bob", "zoe@depot")), ABROAD)
+    sent = draft.sent(MessageId(4), draft.thread_key, NOW)
+    assert [recipient.name for recipient in sent.deliveries] == ["Bob", "Zoe@depot"]
+    assert draft.event_data["to"] == ["Bob", "Zoe@depot"]
+
+
+def test_a_foreign_threads_message_lives_and_is_told_there() -> None:
+    thread = ForeignThread(ThreadId(9), DEPOT, "Far-1", is_party=True)
+    draft = drafted(
+        replace(SEND, to=("Zoe@depot", "Bob"), thread_key="far-1@depot"), replace(ABROAD, foreign_thread=thread)
+    )
+    assert (draft.project, draft.thread_id, draft.thread_key) == (DEPOT, 9, "Far-1")
+    assert draft.event_data == {"thread_id": "Far-1", "sender": "Ann@office", "to": ["Zoe", "Bob@office"], "cc": []}
+    sent = draft.sent(MessageId(4), draft.thread_key, NOW)
+    assert (sent.thread_id, [item.name for item in sent.deliveries]) == ("Far-1@depot", ["Zoe@depot", "Bob"])
+
+
+@pytest.mark.parametrize("thread", [None, ForeignThread(ThreadId(9), DEPOT, "Far-1", is_party=False)])
+def test_a_foreign_thread_is_unknown_to_who_takes_no_part_in_it(thread: ForeignThread | None) -> None:
+    with pytest.raises(ThreadNotFound):
+        decide(replace(SEND, to=("Bob",), thread_key="Far-1@depot"), replace(FACTS, foreign_thread=thread))
+
+
+def test_what_must_be_known_is_asked_once_and_for_those_alone_whom_it_concerns() -> None:
+    send = replace(SEND, to=("Bob", "Zoe@depot", "Yan@depot"), thread_key="Feat-1")
+    asked = decide(send, ABROAD)
+    pair = Pair(ANN.id, YAN.agent.id, (PROJECT.id, "Feat-1"))
+    assert asked == Questions((pair,))
+    assert names(drafted(send, replace(ABROAD, known={pair: Acquaintance(tie="accepted")})))[2] == ("Yan", "to")
+    new_thread = decide(replace(send, thread_key=None), ABROAD)
+    assert new_thread == Questions((pair._replace(thread=None),))
+
+
+def test_without_leave_nobody_gets_it_and_the_contact_is_missing() -> None:
+    send = replace(SEND, to=("Bob", "Yan@depot"))
+    with pytest.raises(ContactRequired) as refused:
+        decide(send, replace(ABROAD, known={}))
+    assert refused.value.data["recipients"] == [{"name": "Yan@depot", "code": "contact_required"}]
+    assert refused.value.missing == ((Actor(PROJECT, ANN), YAN),)
+    with pytest.raises(ContactRequired) as refused:
+        decide(replace(send, asks_for_contacts=False), replace(ABROAD, known={}))
+    assert refused.value.missing == ()
+    draft = drafted(replace(send, allow_partial=True), replace(ABROAD, known={}))
+    assert (names(draft), draft.missing) == ([("Bob", "to")], ((Actor(PROJECT, ANN), YAN),))
+    with pytest.raises(NoRecipients) as nobody:
+        decide(replace(send, to=("Yan@depot",), allow_partial=True), replace(ABROAD, known={}))
+    assert nobody.value.missing == ((Actor(PROJECT, ANN), YAN),)
+
+
+def test_a_party_of_another_project_answers_in_the_messages_project() -> None:
+    facts = parent((BOB, "to"), (ANN, "cc"), sender=CID, project=DEPOT)
+    assert facts.parent is not None
+    sender = Actor(DEPOT, replace(CID, project_id=DEPOT.id, contact_policy="open"))
+    draft = drafted(
+        replace(SEND, to=("Bob",), parent_id=MessageId(3)), replace(facts, parent=replace(facts.parent, sender=sender))
+    )
+    assert (draft.project, draft.thread_id) == (DEPOT, 9)

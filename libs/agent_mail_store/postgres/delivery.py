@@ -11,19 +11,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from agent_mail_core.delivery import Delivered, Draft, Outgoing, SendFacts, SentMessage, decide, idempotency_scope
+from agent_mail_core.deciding import decide
+from agent_mail_core.delivery import Delivered, Draft, Outgoing, Questions, SentMessage
 from agent_mail_core.errors import AgentMailError, TransactionConflict
 from agent_mail_core.events import ARCHIVE_TOPIC
-from agent_mail_core.fields import RECIPIENT_KINDS, name_key
-from agent_mail_core.idempotency import IdempotencyScope, StoredAnswer
+from agent_mail_core.fields import RECIPIENT_KINDS
+from agent_mail_core.idempotency import StoredAnswer
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, TeamId, ThreadId
 from agent_mail_core.search_text import phrase_text
-from agent_mail_store.postgres.agents import named_agents
+from agent_mail_store.postgres.attachments import PostgresAttachments
+from agent_mail_store.postgres.contacts import acquaintances
+from agent_mail_store.postgres.delivery_facts import facts_of
 from agent_mail_store.postgres.idempotency import stored_answers, take_keys
 from agent_mail_store.postgres.mailboxes import lock_mailboxes
 from agent_mail_store.postgres.message_search import StoredBody, stored_words
-from agent_mail_store.postgres.messages import PRIORITY_RANKS, parents
-from agent_mail_store.postgres.projects import named_projects
+from agent_mail_store.postgres.messages import PRIORITY_RANKS
 from agent_mail_store.postgres.statements import Statements
 from agent_mail_store.postgres.threads import lock_threads
 
@@ -40,9 +42,10 @@ class Parcel:
 
 async def deliver_together(db: Statements, team_id: TeamId, parcels: Sequence[Parcel]) -> list[Outcome]:
     """Decide and store sends of one team, no two with one idempotency key; their outcomes, good once committed."""
-    facts = await _facts(db, team_id, [parcel.send for parcel in parcels])
+    facts = await facts_of(db, team_id, [parcel.send for parcel in parcels])
     outcomes: dict[int, Outcome] = {}
     drafts: dict[int, Draft] = {}
+    questions: dict[int, Questions] = {}
 
     def settle(number: int) -> None:
         try:
@@ -52,11 +55,18 @@ async def deliver_together(db: Statements, team_id: TeamId, parcels: Sequence[Pa
             return
         if isinstance(decided, SentMessage):
             outcomes[number] = Delivered(decided)
+        elif isinstance(decided, Questions):
+            questions[number] = decided
         else:
             drafts[number] = decided
 
     for number in range(len(parcels)):
         settle(number)
+    if questions:
+        known = await acquaintances(db, {pair for question in questions.values() for pair in question.pairs})
+        for number in questions:
+            facts[number] = replace(facts[number], known=known)
+            settle(number)
     for number, answer in (await _answers_of_racers(db, team_id, drafts)).items():
         del drafts[number]
         facts[number] = replace(facts[number], answer=answer)
@@ -66,37 +76,6 @@ async def deliver_together(db: Statements, team_id: TeamId, parcels: Sequence[Pa
         stored = await _store(db, team_id, list(drafts.values()), [parcels[number].body for number in numbers])
         outcomes.update(zip(numbers, stored, strict=True))
     return [outcomes[number] for number in range(len(parcels))]
-
-
-# --- facts ------------------------------------------------------------------------------------------------------------
-
-
-async def _facts(db: Statements, team_id: TeamId, sends: Sequence[Outgoing]) -> list[SendFacts]:
-    projects = await named_projects(db, team_id, list({send.project_ref for send in sends}))
-    pairs = {(project.id, name) for send in sends if (project := projects.get(send.project_ref)) for name in send.names}
-    agents = await named_agents(db, pairs) if pairs else {}
-    parent_ids = {send.parent_id for send in sends if send.parent_id is not None}
-    known_parents = await parents(db, team_id, list(parent_ids)) if parent_ids else {}
-    facts = [
-        SendFacts(
-            project=(project := projects.get(send.project_ref)),
-            agents=agents.get(project.id, {}) if project else {},
-            parent=known_parents.get(send.parent_id) if send.parent_id is not None else None,
-            answer=None,
-        )
-        for send in sends
-    ]
-    scopes: dict[int, IdempotencyScope] = {}
-    for number, (send, fact) in enumerate(zip(sends, facts, strict=True)):
-        sender = fact.agents.get(name_key(send.sender_name))
-        scope = idempotency_scope(send, sender) if sender else None
-        if scope is not None:
-            scopes[number] = scope
-    answers = await stored_answers(db, team_id, list(scopes.values())) if scopes else {}
-    for number, scope in scopes.items():
-        if scope in answers:
-            facts[number] = replace(facts[number], answer=answers[scope])
-    return facts
 
 
 async def _answers_of_racers(db: Statements, team_id: TeamId, drafts: Mapping[int, Draft]) -> dict[int, StoredAnswer]:
@@ -121,10 +100,10 @@ async def _store(
     db: Statements, team_id: TeamId, drafts: Sequence[Draft], bodies: Sequence[StoredBody]
 ) -> list[Delivered]:
     threads = await _threads(db, team_id, drafts)
-    agents = {agent.id: agent for draft in drafts for agent, _ in draft.recipients}
-    positions = await lock_mailboxes(db, list(agents))
-    ids, created_at = await _ids_and_time(db, len(drafts), {*agents, *(draft.sender.id for draft in drafts)})
-    if len(positions) < len(agents):
+    recipients = list({actor.agent.id: None for draft in drafts for actor, _ in draft.recipients})
+    positions = await lock_mailboxes(db, recipients)
+    ids, created_at = await _ids_and_time(db, drafts)
+    if len(positions) < len(recipients):
         raise TransactionConflict
     drafts = [replace(draft, thread_key=key) for draft, (_, key) in zip(drafts, threads, strict=True)]
     messages = [
@@ -133,8 +112,11 @@ async def _store(
     ]
     answers = [message.draft.sent(message.id, message.draft.thread_key, created_at) for message in messages]
     await _insert(db, team_id, messages, answers, positions, created_at)
+    for message in messages:
+        if message.draft.attachments:
+            await PostgresAttachments(db).link(message.id, message.draft.attachments)
     return [
-        Delivered(answer, tuple(agent.id for agent, _ in message.draft.recipients))
+        Delivered(answer, tuple(actor.agent.id for actor, _ in message.draft.recipients), message.draft.missing)
         for answer, message in zip(answers, messages, strict=True)
     ]
 
@@ -169,17 +151,32 @@ async def _threads(db: Statements, team_id: TeamId, drafts: Sequence[Draft]) -> 
     return found
 
 
-async def _ids_and_time(db: Statements, count: int, agent_ids: set[AgentId]) -> tuple[list[int], datetime]:
-    """New message ids and the time, by a statement that begins under the locks and sees whether an agent has left."""
+async def _ids_and_time(db: Statements, drafts: Sequence[Draft]) -> tuple[list[int], datetime]:
+    """New message ids and the time, by a statement that begins under the locks and sees who has left, or has blocked.
+
+    Whoever leaves or blocks holds its mailbox, so that nothing reaches it once it has been answered.
+    """
+    agent_ids = {draft.sender.agent.id for draft in drafts}
+    agent_ids.update(actor.agent.id for draft in drafts for actor, _ in draft.recipients)
     row = await db.the_row(
         """
-        SELECT ARRAY (SELECT nextval('messages_id_seq') FROM generate_series(1, $1)) AS ids, clock_timestamp() AS now,
-               (SELECT count(*) FROM agents WHERE id = ANY ($2::bigint[]) AND retired_at IS NULL) AS present
+        SELECT ARRAY (SELECT nextval('messages_id_seq') FROM unnest($1::smallint[])) AS ids, clock_timestamp() AS now,
+               (SELECT count(*) FROM agents WHERE id = ANY ($2::bigint[]) AND retired_at IS NULL) AS present,
+               -- Not by pairs: what it costs to plan must not hang on how many there are, see $1.
+               ARRAY (SELECT ARRAY[agent_id, blocked_id] FROM blocks
+                      WHERE agent_id = ANY ($2::bigint[]) AND blocked_id = ANY ($2::bigint[])) AS blocks
         """,
-        count,
+        # Not a number for generate_series(): it would be planned for that number, each time.
+        list(range(len(drafts))),
         list(agent_ids),
     )
-    if row["present"] < len(agent_ids):
+    blocks = {(agent_id, blocked_id) for agent_id, blocked_id in row["blocks"]}
+    if row["present"] < len(agent_ids) or any(
+        (actor.agent.id, draft.sender.agent.id) in blocks
+        for draft in drafts
+        if blocks and not draft.sender.agent.is_service
+        for actor, _ in draft.recipients
+    ):
         raise TransactionConflict
     return sorted(row["ids"]), row["now"]
 
@@ -199,11 +196,12 @@ async def _insert(
     for message in messages:
         count, _ = threads.get(message.thread_id, (0, 0))
         threads[message.thread_id] = count + 1, message.id
-        participants[message.thread_id, message.draft.sender.id] = False
-        for place, (agent, kind) in enumerate(message.draft.recipients):
-            next_position[agent.id] += 1
-            deliveries.append((message.id, agent.id, next_position[agent.id], RECIPIENT_KINDS.index(kind), place))
-            key = message.thread_id, agent.id
+        participants[message.thread_id, message.draft.sender.agent.id] = False
+        for place, (actor, kind) in enumerate(message.draft.recipients):
+            agent_id = actor.agent.id
+            next_position[agent_id] += 1
+            deliveries.append((message.id, agent_id, next_position[agent_id], RECIPIENT_KINDS.index(kind), place))
+            key = message.thread_id, agent_id
             participants[key] = participants.get(key, True) and kind == "bcc"
     kept = [
         (message.draft.scope, answer)
@@ -272,7 +270,7 @@ async def _insert(
         [message.id for message in messages],
         [draft.project_id for draft in drafts],
         [message.thread_id for message in messages],
-        [draft.sender.id for draft in drafts],
+        [draft.sender.agent.id for draft in drafts],
         [draft.parent_id for draft in drafts],
         [draft.subject for draft in drafts],
         [draft.body_md for draft in drafts],

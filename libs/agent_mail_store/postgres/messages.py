@@ -1,10 +1,12 @@
-"""Messages on PostgreSQL: reading them, and what a send must know of the message it answers. Storing is delivery's."""
+"""Messages on PostgreSQL: reading them. Storing is delivery's.
+
+An agent's project is read only where it is not the message's: there the agent's name is shown with its slug.
+"""
 
 from collections.abc import Sequence
 
-from agent_mail_core.agents import AgentRecord
-from agent_mail_core.delivery import Parent
-from agent_mail_core.fields import RECIPIENT_KINDS, PriorityWord, RecipientKind
+from agent_mail_core.addresses import show
+from agent_mail_core.fields import RECIPIENT_KINDS, PriorityWord
 from agent_mail_core.ids import AgentId, MessageId, TeamId, ThreadId
 from agent_mail_core.messages import MessageRecord, Messages, RecipientState
 from agent_mail_store.postgres.connections import Row
@@ -22,21 +24,25 @@ class PostgresMessages(Messages):
         row = await self._db.row(
             """
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
-                   m.subject, m.body_md, m.priority, m.ack_required, m.created_at
+                   m.subject, m.body_md, m.priority, m.ack_required, m.created_at,
+                   CASE WHEN s.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = s.project_id) END,
+                   EXISTS (SELECT FROM message_attachments f WHERE f.message_id = m.id)
             FROM messages m
             JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
             JOIN agents s ON s.id = m.sender_id
-            WHERE m.id = $2 AND m.team_id = $1
+            WHERE m.id = $2 AND m.team_id = $1 AND p.deleted_at IS NULL
             """,
             team_id,
             message_id,
         )
-        return message_record(row) if row else None
+        return message_record(row, row[15]) if row else None
 
     async def recipients(self, message_ids: Sequence[MessageId]) -> list[RecipientState]:
         rows = await self._db.rows(
             """
-            SELECT d.message_id, d.agent_id, a.name, d.kind, d.read_at, d.acknowledged_at
+            SELECT d.message_id, d.agent_id, a.name, d.kind, d.read_at, d.acknowledged_at,
+                   CASE WHEN a.project_id <> d.project_id
+                        THEN (SELECT slug FROM projects WHERE id = a.project_id) END AS slug
             FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (message_id, place)
             JOIN deliveries d ON d.message_id = wanted.message_id
             JOIN agents a ON a.id = d.agent_id
@@ -48,7 +54,7 @@ class PostgresMessages(Messages):
             RecipientState(
                 row["message_id"],
                 row["agent_id"],
-                row["name"],
+                show(row["name"], row["slug"]),
                 RECIPIENT_KINDS[row["kind"]],
                 row["read_at"],
                 row["acknowledged_at"],
@@ -62,11 +68,12 @@ class PostgresMessages(Messages):
         rows = await self._db.rows(
             """
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
-                   m.subject, CASE WHEN $3 THEN m.body_md END AS body_md, m.priority, m.ack_required, m.created_at
+                   m.subject, CASE WHEN $3 THEN m.body_md END AS body_md, m.priority, m.ack_required, m.created_at,
+                   CASE WHEN s.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = s.project_id) END
             FROM messages m
             JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
             JOIN agents s ON s.id = m.sender_id
-            WHERE m.sender_id = $1 AND m.id < coalesce($2, 9223372036854775807)
+            WHERE m.sender_id = $1 AND p.deleted_at IS NULL AND m.id < coalesce($2, 9223372036854775807)
             ORDER BY m.id DESC LIMIT $4
             """,
             agent_id,
@@ -82,7 +89,9 @@ class PostgresMessages(Messages):
         rows = await self._db.rows(
             """
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
-                   m.subject, CASE WHEN $3 THEN m.body_md END AS body_md, m.priority, m.ack_required, m.created_at
+                   m.subject, CASE WHEN $3 THEN m.body_md END AS body_md, m.priority, m.ack_required, m.created_at,
+                   CASE WHEN s.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = s.project_id) END,
+                   EXISTS (SELECT FROM message_attachments f WHERE f.message_id = m.id)
             FROM messages m
             JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
             JOIN agents s ON s.id = m.sender_id
@@ -94,13 +103,14 @@ class PostgresMessages(Messages):
             with_bodies,
             limit,
         )
-        return [message_record(row) for row in rows]
+        return [message_record(row, row[15]) for row in rows]
 
     async def newest_of_thread(self, thread_id: ThreadId, limit: int) -> list[MessageRecord]:
         rows = await self._db.rows(
             """
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
-                   m.subject, NULL AS body_md, m.priority, m.ack_required, m.created_at
+                   m.subject, NULL AS body_md, m.priority, m.ack_required, m.created_at,
+                   CASE WHEN s.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = s.project_id) END
             FROM messages m
             JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
             JOIN agents s ON s.id = m.sender_id
@@ -113,8 +123,8 @@ class PostgresMessages(Messages):
         return [message_record(row) for row in rows]
 
 
-def message_record(row: Row) -> MessageRecord:
-    """A row of 14 columns in the order of MessageRecord's fields."""
+def message_record(row: Row, has_attachments: bool = False) -> MessageRecord:
+    """A row of 14 columns in the order of MessageRecord's fields, then the slug of a sender from another project."""
     return MessageRecord(
         id=row[0],
         team_id=row[1],
@@ -124,56 +134,11 @@ def message_record(row: Row) -> MessageRecord:
         thread_key=row[5],
         parent_id=row[6],
         sender_id=row[7],
-        sender_name=row[8],
+        sender_name=show(row[8], row[14]),
         subject=row[9],
         body_md=row[10],
         priority=PRIORITY_WORDS[row[11]],
         ack_required=row[12],
         created_at=row[13],
+        has_attachments=has_attachments,
     )
-
-
-async def parents(db: Statements, team_id: TeamId, message_ids: Sequence[MessageId]) -> dict[MessageId, Parent]:
-    """Those messages of the team, as what a send answers."""
-    recipients: dict[MessageId, list[tuple[AgentRecord, RecipientKind]]] = {}
-    for row in await db.rows(
-        """
-        SELECT d.message_id, d.kind,
-               a.id, a.project_id, a.name, a.program, a.model, a.task_description, a.contact_policy, a.owner,
-               a.registered_at, a.last_active_at, a.retired_at
-        FROM unnest($1::bigint[]) AS wanted (message_id)
-        JOIN deliveries d ON d.message_id = wanted.message_id
-        JOIN agents a ON a.id = d.agent_id
-        ORDER BY d.message_id, d.place
-        """,
-        message_ids,
-    ):
-        recipient = AgentRecord(*row[2:]), RECIPIENT_KINDS[row["kind"]]
-        recipients.setdefault(row["message_id"], []).append(recipient)
-    rows = await db.rows(
-        """
-        SELECT m.id, m.project_id, m.thread_id, t.key, m.subject, m.priority,
-               a.id, a.project_id, a.name, a.program, a.model, a.task_description, a.contact_policy, a.owner,
-               a.registered_at, a.last_active_at, a.retired_at
-        FROM unnest($2::bigint[]) AS wanted (message_id)
-        JOIN messages m ON m.id = wanted.message_id
-        JOIN threads t ON t.id = m.thread_id
-        JOIN agents a ON a.id = m.sender_id
-        WHERE m.team_id = $1
-        """,
-        team_id,
-        message_ids,
-    )
-    return {
-        row[0]: Parent(
-            id=row[0],
-            project_id=row[1],
-            thread_id=row[2],
-            thread_key=row[3],
-            subject=row[4],
-            priority=PRIORITY_WORDS[row[5]],
-            sender=AgentRecord(*row[6:]),
-            recipients=tuple(recipients.get(row[0], ())),
-        )
-        for row in rows
-    }

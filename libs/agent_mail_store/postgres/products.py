@@ -138,7 +138,8 @@ class PostgresProducts(Products):
                 ORDER BY m.id DESC LIMIT $3
             )
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
-                   m.subject, NULL AS body_md, m.priority, m.ack_required, m.created_at
+                   m.subject, NULL AS body_md, m.priority, m.ack_required, m.created_at,
+                   CASE WHEN s.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = s.project_id) END
             FROM newest JOIN messages m USING (id)
             JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
             JOIN agents s ON s.id = m.sender_id
@@ -164,7 +165,8 @@ class PostgresProducts(Products):
                 ORDER BY 1 DESC LIMIT $3
             )
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
-                   m.subject, NULL AS body_md, m.priority, m.ack_required, m.created_at
+                   m.subject, NULL AS body_md, m.priority, m.ack_required, m.created_at,
+                   CASE WHEN s.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = s.project_id) END
             FROM newest JOIN messages m USING (id)
             JOIN projects p ON p.id = m.project_id AND p.deleted_at IS NULL JOIN threads t ON t.id = m.thread_id
             JOIN agents s ON s.id = m.sender_id

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from agent_mail_core.ids import ProjectId, TeamId, ThreadId
+from agent_mail_core.addresses import show
+from agent_mail_core.ids import AgentId, ProjectId, TeamId, ThreadId
 from agent_mail_core.threads import ThreadFilter, ThreadRecord, Threads
 from agent_mail_store.postgres.statements import Statements
 
@@ -51,17 +52,46 @@ class PostgresThreads(Threads):
         rows = await self._db.rows("".join(statement), *arguments)
         return [ThreadRecord(*row) for row in rows]
 
+    async def elsewhere(
+        self, agent_id: AgentId, query: str | None, before: tuple[datetime, ThreadId] | None, limit: int
+    ) -> list[tuple[ThreadRecord, str]]:
+        last_at, last_id = before or (None, None)
+        rows = await self._db.rows(
+            """
+            SELECT t.id, t.project_id, t.key, t.subject, t.message_count, t.last_message_id, t.last_message_at,
+                   t.created_at, p.slug
+            FROM agents a
+            JOIN thread_participants q ON q.agent_id = a.id
+            JOIN threads t ON t.id = q.thread_id AND t.project_id <> a.project_id
+            JOIN projects p ON p.id = t.project_id AND p.deleted_at IS NULL
+            WHERE a.id = $1
+              AND (t.last_message_at, t.id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::bigint, 0))
+              AND ($4::text IS NULL OR strpos(t.key_lower, lower($4 COLLATE "C")) > 0
+                   OR strpos(lower(t.subject COLLATE "C"), lower($4 COLLATE "C")) > 0)
+            ORDER BY t.last_message_at DESC, t.id DESC LIMIT $5
+            """,
+            agent_id,
+            last_at,
+            last_id,
+            query,
+            limit,
+        )
+        return [(ThreadRecord(*row[:8]), row["slug"]) for row in rows]
+
     async def participants(self, thread_ids: list[ThreadId]) -> dict[ThreadId, list[str]]:
         rows = await self._db.rows(
             """
-            SELECT p.thread_id, array_agg(a.name ORDER BY a.name_key) AS names
-            FROM thread_participants p JOIN agents a ON a.id = p.agent_id
+            SELECT p.thread_id, array_agg(a.name ORDER BY a.name_key, a.id) AS names,
+                   array_agg(CASE WHEN a.project_id <> t.project_id
+                                  THEN (SELECT slug FROM projects WHERE id = a.project_id) END
+                             ORDER BY a.name_key, a.id) AS slugs
+            FROM thread_participants p JOIN agents a ON a.id = p.agent_id JOIN threads t ON t.id = p.thread_id
             WHERE p.thread_id = ANY ($1::bigint[]) AND NOT p.is_hidden
             GROUP BY p.thread_id
             """,
             thread_ids,
         )
-        return {row["thread_id"]: row["names"] for row in rows}
+        return {row["thread_id"]: list(map(show, row["names"], row["slugs"])) for row in rows}
 
     async def keys(self, project_id: ProjectId, limit: int) -> list[str]:
         rows = await self._db.rows(

@@ -61,6 +61,9 @@ class DatabaseFile:
             connection = apsw.Connection(
                 self._name, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS_CACHED
             )
+            # Else SQLite, built with STAT4, plans every join again at each run, for the values that it is given: 12 of
+            # the 14 µs that looking up an agent took.
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             # Another process may be making or removing the write-ahead log.
             connection.set_busy_timeout(OPENING_TIMEOUT_MS)
             for pragma in (

@@ -3,33 +3,21 @@
 Nothing here awaits: the writer calls it when its turn has come, and no other transaction runs until it returns.
 """
 
-from collections.abc import Iterable
+from dataclasses import replace
 
-import orjson
-
-from agent_mail_core.agents import AgentRecord
 from agent_mail_core.clock import from_microseconds
-from agent_mail_core.delivery import (
-    Delivered,
-    Draft,
-    Outgoing,
-    Parent,
-    SendFacts,
-    SentMessage,
-    decide,
-    idempotency_scope,
-)
+from agent_mail_core.deciding import decide
+from agent_mail_core.delivery import Delivered, Draft, Outgoing, Questions, SentMessage
 from agent_mail_core.events import NewEvent
-from agent_mail_core.fields import RECIPIENT_KINDS, PriorityRank, name_key
-from agent_mail_core.ids import MessageId, ProjectId, TeamId, ThreadId
+from agent_mail_core.fields import RECIPIENT_KINDS, PriorityRank
+from agent_mail_core.ids import MessageId, ThreadId
 from agent_mail_core.ports import Clock
 from agent_mail_core.search_text import encode
-from agent_mail_store.sqlite.agents import agent_record
+from agent_mail_store.sqlite.attachments import link_attachments
+from agent_mail_store.sqlite.contacts import acquaintances
+from agent_mail_store.sqlite.delivery_facts import facts_of
 from agent_mail_store.sqlite.events import add_event
-from agent_mail_store.sqlite.idempotency import keep_answer, stored_answer
-from agent_mail_store.sqlite.messages import PRIORITY_WORDS
-from agent_mail_store.sqlite.projects import find_project
-from agent_mail_store.sqlite.statements import Statements
+from agent_mail_store.sqlite.idempotency import keep_answer
 from agent_mail_store.sqlite.writing import Writing
 
 INDEX_TEXT = "INSERT INTO message_text (rowid, subject, body, wholes) VALUES (?, ?, ?, ?)"
@@ -38,75 +26,14 @@ INDEX_TEXT = "INSERT INTO message_text (rowid, subject, body, wholes) VALUES (?,
 def deliver(statements: Writing, clock: Clock, send: Outgoing) -> Delivered:
     """Decide the send and store what was decided. Raises what `decide` raises."""
     now = clock.microseconds()
-    decided = decide(send, _facts(statements, send, now))
+    facts = facts_of(statements, send, now)
+    decided = decide(send, facts)
+    if isinstance(decided, Questions):
+        decided = decide(send, replace(facts, known=acquaintances(statements, decided.pairs, now)))
+    assert not isinstance(decided, Questions)
     if isinstance(decided, SentMessage):
         return Delivered(decided)
     return _store(statements, decided, now)
-
-
-# --- the facts --------------------------------------------------------------------------------------------------------
-
-
-def _facts(statements: Statements, send: Outgoing, now: int) -> SendFacts:
-    project = find_project(statements, send.team_id, send.project_ref)
-    if project is None:
-        return SendFacts(None, {}, None, None)
-    agents = _agents(statements, project.id, send.names)
-    sender = agents.get(name_key(send.sender_name))
-    scope = idempotency_scope(send, sender) if sender is not None else None
-    return SendFacts(
-        project=project,
-        agents=agents,
-        parent=_parent(statements, send.team_id, send.parent_id) if send.parent_id is not None else None,
-        answer=stored_answer(statements, scope, now) if scope is not None else None,
-    )
-
-
-def _agents(statements: Statements, project_id: ProjectId, names: Iterable[str]) -> dict[str, AgentRecord]:
-    rows = statements.rows(
-        """
-        SELECT id, project_id, name, program, model, task_description, contact_policy, owner, registered_at,
-            last_active_at, retired_at
-        FROM agents WHERE project_id = ? AND name IN (SELECT value FROM json_each(?))
-        """,
-        (project_id, orjson.dumps(list(names)).decode()),
-    )
-    return {row[2].lower(): agent_record(row) for row in rows}
-
-
-def _parent(statements: Statements, team_id: TeamId, message_id: MessageId) -> Parent | None:
-    found = statements.row(
-        """
-        SELECT m.project_id, m.thread_id, t.key, m.subject, m.priority,
-            a.id, a.project_id, a.name, a.program, a.model, a.task_description, a.contact_policy, a.owner,
-            a.registered_at, a.last_active_at, a.retired_at
-        FROM messages m CROSS JOIN threads t ON t.id = m.thread_id CROSS JOIN agents a ON a.id = m.sender_id
-        WHERE m.id = ? AND m.team_id = ?
-        """,
-        (message_id, team_id),
-    )
-    if found is None:
-        return None
-    recipients = statements.rows(
-        """
-        SELECT a.id, a.project_id, a.name, a.program, a.model, a.task_description, a.contact_policy, a.owner,
-            a.registered_at, a.last_active_at, a.retired_at, d.kind
-        FROM deliveries d CROSS JOIN agents a ON a.id = d.agent_id
-        WHERE d.message_id = ? ORDER BY d.place
-        """,
-        (message_id,),
-    )
-    project_id, thread_id, thread_key, subject, priority, *sender = found
-    return Parent(
-        id=message_id,
-        project_id=project_id,
-        thread_id=thread_id,
-        thread_key=thread_key,
-        subject=subject,
-        priority=PRIORITY_WORDS[priority],
-        sender=agent_record(tuple(sender)),
-        recipients=tuple((agent_record(row), RECIPIENT_KINDS[row[11]]) for row in recipients),
-    )
 
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
@@ -125,7 +52,7 @@ def _store(statements: Writing, draft: Draft, now: int) -> Delivered:
                 draft.team_id,
                 draft.project_id,
                 thread_id,
-                draft.sender.id,
+                draft.sender.agent.id,
                 draft.parent_id,
                 draft.subject,
                 draft.body_md,
@@ -135,45 +62,46 @@ def _store(statements: Writing, draft: Draft, now: int) -> Delivered:
             ),
         )
     )
-    statements.insert(
-        """
-        UPDATE threads SET message_count = message_count + 1, last_message_id = ?, last_message_at = ? WHERE id = ?
-        """,
-        (message_id, now, thread_id),
-    )
+    statements.insert("UPDATE threads SET last_message_id = ? WHERE id = ?", (message_id, thread_id))
     _store_deliveries(statements, draft, thread_id, message_id, now)
     _store_participants(statements, draft, thread_id)
+    if draft.attachments:
+        link_attachments(statements, message_id, draft.attachments)
     statements.postpone(INDEX_TEXT, (message_id, *_index_columns(draft)))
     data = {**draft.event_data, "thread_id": thread_key}
-    event = NewEvent("message.sent", draft.team_id, draft.project_id, draft.sender.id, message_id, data)
+    event = NewEvent("message.sent", draft.team_id, draft.project_id, draft.sender.agent.id, message_id, data)
     add_event(statements, event, now)
     sent = draft.sent(message_id, thread_key, from_microseconds(now))
     if draft.scope is not None:
         keep_answer(statements, draft.scope, draft.fingerprint, sent.model_dump_json(), now)
-    return Delivered(sent, tuple(agent.id for agent, _ in draft.recipients))
+    return Delivered(sent, tuple(actor.agent.id for actor, _ in draft.recipients), draft.missing)
 
 
 def _thread(statements: Writing, draft: Draft, now: int) -> tuple[ThreadId, str]:
+    """The thread, which is made if it is new, and its key as it is spelled; counts the message."""
     if draft.thread_id is not None:
+        statements.insert(
+            "UPDATE threads SET message_count = message_count + 1, last_message_at = ? WHERE id = ?",
+            (now, draft.thread_id),
+        )
         return draft.thread_id, draft.thread_key
-    row = statements.row(
-        "SELECT id, key FROM threads WHERE project_id = ? AND key = ?", (draft.project_id, draft.thread_key)
-    )
-    if row is not None:
-        return row[0], row[1]
-    thread_id = statements.insert(
+    rows = statements.many(
         """
-        INSERT INTO threads (team_id, project_id, key, subject, last_message_at, created_at) VALUES (?, ?, ?, ?, ?, ?)
+        INSERT INTO threads (team_id, project_id, key, subject, message_count, last_message_at, created_at)
+        VALUES (?1, ?2, ?3, ?4, 1, ?5, ?5)
+        ON CONFLICT (project_id, key) DO UPDATE
+        SET message_count = message_count + 1, last_message_at = excluded.last_message_at
+        RETURNING id, key
         """,
-        (draft.team_id, draft.project_id, draft.thread_key, draft.subject, now, now),
+        [(draft.team_id, draft.project_id, draft.thread_key, draft.subject, now)],
     )
-    return ThreadId(thread_id), draft.thread_key
+    return rows[0][0], rows[0][1]
 
 
 def _store_deliveries(statements: Writing, draft: Draft, thread_id: ThreadId, message_id: MessageId, now: int) -> None:
     positions = statements.many(
         "UPDATE mailboxes SET position = position + 1, unread = unread + 1 WHERE agent_id = ? RETURNING position",
-        [(agent.id,) for agent, _ in draft.recipients],
+        [(actor.agent.id,) for actor, _ in draft.recipients],
     )
     statements.many(
         """
@@ -183,11 +111,11 @@ def _store_deliveries(statements: Writing, draft: Draft, thread_id: ThreadId, me
         """,
         [
             (
-                agent.id,
+                actor.agent.id,
                 position,
                 message_id,
                 draft.project_id,
-                draft.sender.id,
+                draft.sender.agent.id,
                 thread_id,
                 RECIPIENT_KINDS.index(kind),
                 place,
@@ -195,7 +123,7 @@ def _store_deliveries(statements: Writing, draft: Draft, thread_id: ThreadId, me
                 draft.ack_required,
                 now,
             )
-            for place, ((agent, kind), (position,)) in enumerate(zip(draft.recipients, positions, strict=True))
+            for place, ((actor, kind), (position,)) in enumerate(zip(draft.recipients, positions, strict=True))
         ],
     )
 
@@ -207,8 +135,8 @@ def _store_participants(statements: Writing, draft: Draft, thread_id: ThreadId) 
         INSERT INTO thread_participants (thread_id, agent_id, is_hidden) VALUES (?, ?, ?)
         ON CONFLICT DO UPDATE SET is_hidden = 0 WHERE is_hidden AND NOT excluded.is_hidden
         """,
-        [(thread_id, draft.sender.id, 0)]
-        + [(thread_id, agent.id, int(kind == "bcc")) for agent, kind in draft.recipients],
+        [(thread_id, draft.sender.agent.id, 0)]
+        + [(thread_id, actor.agent.id, int(kind == "bcc")) for actor, kind in draft.recipients],
     )
 
 

@@ -17,6 +17,9 @@ from agent_mail_store.sqlite.statements import Statements, Value
 _RANK = "bm25(message_text, 5.0, 1.0, 2.0)"
 """A word of the subject counts five times one of the body; a path or id kept whole adds to its parts."""
 
+_OF_TEAM = "project_id IN (SELECT id FROM projects WHERE team_id = ?)"
+"""Whoever writes into a project may be of another one."""
+
 
 class SqliteMessageSearch(MessageSearch):
     __slots__ = ("_statements",)
@@ -33,7 +36,9 @@ class SqliteMessageSearch(MessageSearch):
                 rows = statements.rows(
                     """
                     SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, a.name,
-                        m.subject, m.body_md, m.priority, m.ack_required, m.created_at
+                        m.subject, m.body_md, m.priority, m.ack_required, m.created_at,
+                        CASE WHEN a.project_id <> m.project_id
+                            THEN (SELECT slug FROM projects WHERE id = a.project_id) END
                     FROM json_each(?) found
                     CROSS JOIN messages m ON m.id = found.value
                     CROSS JOIN projects p ON p.id = m.project_id
@@ -63,11 +68,15 @@ def _search(query: Query, wanted: SearchFilter) -> tuple[str, list[Value]]:
     # The sign keeps the planner from walking the team's messages where words, a sender or a thread lead to fewer.
     is_led = match is not None or any(_leads(clause) for clause in rest)
     sign = "+" if is_led else ""
-    if wanted.project_id is not None:
-        need(f"{sign}m.project_id = ?", wanted.project_id)
+    if wanted.project_ids is None:
+        need(f"{sign}m.team_id = ?", wanted.team_id)
+        need("m.project_id NOT IN (SELECT id FROM projects WHERE deleted_at IS NOT NULL)")
+    elif len(wanted.project_ids) == 1:  # whose messages an index gives in order
+        need(f"{sign}m.project_id = ?", wanted.project_ids[0])
         need("+m.team_id = ?", wanted.team_id)
     else:
         need(f"{sign}m.team_id = ?", wanted.team_id)
+        need("+m.project_id IN (SELECT value FROM json_each(?))", orjson.dumps(wanted.project_ids).decode())
     if wanted.since is not None:
         need("m.created_at >= ?", to_microseconds(wanted.since))
     if wanted.agent_id is not None:
@@ -121,11 +130,6 @@ def _match_expression(query: Query) -> tuple[str | None, list[Clause]]:
 
 def _condition(leaf: Leaf, wanted: SearchFilter) -> tuple[str, list[Value]]:
     """A leaf as SQL on the message `m`."""
-    scope, scope_value = (
-        ("project_id IN (SELECT id FROM projects WHERE team_id = ?)", wanted.team_id)
-        if wanted.project_id is None
-        else ("project_id = ?", wanted.project_id)
-    )
     values: list[Value]
     match leaf:
         case Words():
@@ -133,9 +137,12 @@ def _condition(leaf: Leaf, wanted: SearchFilter) -> tuple[str, list[Value]]:
             values = [fts5_expression(leaf)]
         case From():
             # Names are ASCII: one that folds to more is nobody's.
-            text = " ".join(["m.sender_id IN (SELECT id FROM agents WHERE", scope, "AND name = ?)"])
-            values = [scope_value, leaf.name.casefold()]
+            text = " ".join(["m.sender_id IN (SELECT id FROM agents WHERE", _OF_TEAM, "AND name = ?)"])
+            values = [wanted.team_id, leaf.name.casefold()]
         case Thread():
+            scope, scope_value = _OF_TEAM, int(wanted.team_id)
+            if wanted.project_ids is not None and len(wanted.project_ids) == 1:  # where its threads are, too
+                scope, scope_value = "project_id = ?", wanted.project_ids[0]
             text = " ".join(["m.thread_id IN (SELECT id FROM threads WHERE", scope, "AND key = ?)"])
             values = [scope_value, leaf.key.casefold()]
         case Before():

@@ -161,7 +161,8 @@ def _newest(statements: Statements, ids: Sequence[int] | set[int], limit: int) -
     return statements.rows(
         """
         SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, a.name,
-            m.subject, NULL, m.priority, m.ack_required, m.created_at
+            m.subject, NULL, m.priority, m.ack_required, m.created_at,
+            CASE WHEN a.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = a.project_id) END
         FROM json_each(?) wanted
         CROSS JOIN messages m ON m.id = wanted.value
         CROSS JOIN projects p ON p.id = m.project_id AND p.deleted_at IS NULL

@@ -133,7 +133,8 @@ class _ReadBlock(AbstractAsyncContextManager[Transaction]):
         self._reads_at_once = 0
 
     async def __aenter__(self) -> Transaction:
-        self._file.check()
+        if not self._reads_at_once:  # once in a round of the event loop
+            self._file.check()
         # Short reads never wait, so a task that reads in a loop would keep the event loop to itself.
         self._reads_at_once += 1
         if self._reads_at_once == 1:

@@ -4,8 +4,9 @@ from datetime import datetime
 
 import orjson
 
+from agent_mail_core.addresses import show
 from agent_mail_core.clock import from_microseconds, to_microseconds
-from agent_mail_core.ids import ProjectId, ThreadId
+from agent_mail_core.ids import AgentId, ProjectId, ThreadId
 from agent_mail_core.threads import ThreadFilter, ThreadRecord, Threads
 from agent_mail_store.sqlite.statements import Row, Statements, Value, piece
 
@@ -63,20 +64,46 @@ class SqliteThreads(Threads):
         rows = await self._statements.apart(work) if is_filtered else work(self._statements)
         return [_record(row) for row in rows]
 
+    async def elsewhere(
+        self, agent_id: AgentId, query: str | None, before: tuple[datetime, ThreadId] | None, limit: int
+    ) -> list[tuple[ThreadRecord, str]]:
+        last_at, last_id = (to_microseconds(before[0]), before[1]) if before is not None else (None, None)
+        text = piece(query) if query is not None else None
+
+        def work(statements: Statements) -> list[Row]:
+            return statements.rows(
+                r"""
+                SELECT t.id, t.project_id, t.key, t.subject, t.message_count, t.last_message_id, t.last_message_at,
+                    t.created_at, p.slug
+                FROM agents a
+                CROSS JOIN thread_participants q ON q.agent_id = a.id
+                CROSS JOIN threads t ON t.id = q.thread_id AND t.project_id <> a.project_id
+                CROSS JOIN projects p ON p.id = t.project_id AND p.deleted_at IS NULL
+                WHERE a.id = ?1 AND (?2 IS NULL OR (t.last_message_at, t.id) < (?2, ?3))
+                    AND (?4 IS NULL OR t.key LIKE ?4 ESCAPE '\' OR t.subject LIKE ?4 ESCAPE '\')
+                ORDER BY t.last_message_at DESC, t.id DESC LIMIT ?5
+                """,
+                (agent_id, last_at, last_id, text, limit),
+            )
+
+        return [(_record(row), row[8]) for row in await self._statements.apart(work)]
+
     async def participants(self, thread_ids: list[ThreadId]) -> dict[ThreadId, list[str]]:
         rows = self._statements.rows(
             """
-            SELECT p.thread_id, a.name
+            SELECT p.thread_id, a.name,
+                CASE WHEN a.project_id <> t.project_id THEN (SELECT slug FROM projects WHERE id = a.project_id) END
             FROM json_each(?) wanted
-            CROSS JOIN thread_participants p ON p.thread_id = wanted.value AND NOT p.is_hidden
+            CROSS JOIN threads t ON t.id = wanted.value
+            CROSS JOIN thread_participants p ON p.thread_id = t.id AND NOT p.is_hidden
             CROSS JOIN agents a ON a.id = p.agent_id
-            ORDER BY a.name
+            ORDER BY a.name, a.id
             """,
             (orjson.dumps(thread_ids).decode(),),
         )
         names: dict[ThreadId, list[str]] = {thread_id: [] for thread_id in thread_ids}
-        for thread_id, name in rows:
-            names[thread_id].append(name)
+        for thread_id, name, slug in rows:
+            names[thread_id].append(show(name, slug))
         return names
 
     async def keys(self, project_id: ProjectId, limit: int) -> list[str]:
