@@ -6,7 +6,14 @@ TOOL_ALIASES: dict[str, str] = {
     "list_inbox": "check_inbox",
     "fetch_inbox": "check_inbox",
     "mark_message_read": "mark_read",
+    "request_contact": "add_contact",
+    "reserve_file_paths": "reserve_file",
+    "file_reservation_paths": "reserve_file",
+    "release_file_paths": "release_file",
+    "release_reservation": "release_file",
+    "release_file_reservations": "release_file",
     "link_project_to_product": "link_project",
+    "macro_start_session": "start_session",
 }
 
 ARGUMENT_ALIASES: dict[str, str] = {
@@ -15,6 +22,8 @@ ARGUMENT_ALIASES: dict[str, str] = {
     "cc": "cc_names",
     "bcc": "bcc_names",
     "importance": "priority",
+    "path_pattern": "paths",
+    "file_path": "paths",
 }
 """Alias → field, for every operation that has the field."""
 
@@ -22,13 +31,14 @@ OPERATION_ALIASES: dict[str, dict[str, str]] = {
     "register_agent": {"agent_name": "name"},
 }
 
-_LISTS = {"recipient_names", "cc_names", "bcc_names"}
+_NAMES = {"recipient_names", "cc_names", "bcc_names"}
+_PATHS = {"paths"}
 
 
 def resolve_aliases(operation: str, fields: set[str], arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments under their own names; an alias beside its own name is left, to be refused as unknown.
 
-    Aliases of list fields may be one comma-separated text.
+    Those of names may be one text with commas; those of paths one path, in which a comma is a comma.
     """
     table = ARGUMENT_ALIASES | OPERATION_ALIASES.get(operation, {})
     if not table.keys() & arguments.keys():
@@ -38,8 +48,10 @@ def resolve_aliases(operation: str, fields: set[str], arguments: dict[str, Any])
         field = table.get(name)
         if field is None or name in fields or field not in fields or field in arguments or field in resolved:
             resolved[name] = value
-        elif field in _LISTS and isinstance(value, str):
+        elif field in _NAMES and isinstance(value, str):
             resolved[field] = [part.strip() for part in value.split(",") if part.strip()]
+        elif field in _PATHS and isinstance(value, str):
+            resolved[field] = [value]
         else:
             resolved[field] = value
     return resolved

@@ -7,7 +7,7 @@ middleware: each layer of it would cost every request a closure and a coroutine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Protocol
 
@@ -17,14 +17,15 @@ from agent_mail_core.errors import AgentMailError, Limited, MethodNotAllowed, Ov
 from agent_mail_core.ports import App
 from agent_mail_server.callers import Callers
 from agent_mail_server.docs_page import DocsPages
+from agent_mail_server.file_routes import written_by_hand
 from agent_mail_server.http_request import (
     Answer,
     ClientGone,
     Headers,
     HttpRequest,
+    RequestIds,
     error_answer,
     internal_error_answer,
-    request_id,
 )
 from agent_mail_server.limiting import count_refused
 from agent_mail_server.metrics import PROMETHEUS_TEXT, ServerMetrics
@@ -33,7 +34,8 @@ from agent_mail_server.operations import OPERATIONS
 from agent_mail_server.requests_log import AccessLog
 from agent_mail_server.rest import RestApi
 from agent_mail_server.routes import Routes
-from agent_mail_server.security import API_HEADERS, Guard
+from agent_mail_server.security import API_HEADER_NAMES, API_HEADERS, Guard
+from agent_mail_server.streaming import StreamedAnswer, send_pieces
 
 UNGUARDED = frozenset({"/health", "/api/health", "/ready", "/api/ready", "/metrics"})
 """Probes reach these under any name, and however busy the server is."""
@@ -65,6 +67,7 @@ class AgentMailServer:
         self._metrics = metrics
         self._callers = Callers(app.settings)
         self._guard = Guard(app.settings)
+        self._request_ids = RequestIds()
         self._log = AccessLog()
         self._mcp = mcp
         self._max_in_flight = app.settings.max_in_flight
@@ -74,6 +77,8 @@ class AgentMailServer:
         self.routes: Routes[Endpoint] = Routes()
         for method, path, endpoint in RestApi(app, metrics, self._callers, OPERATIONS).routes():
             self.routes.add(method, path, endpoint)
+        for method, path, by_hand in written_by_hand(app, metrics, self._callers):
+            self.routes.add(method, path, by_hand)
         self.routes.add("GET", "/metrics", _PrometheusText(metrics, self._callers))
         description = Answer(200, openapi_json(app.version, app.settings.auth_mode != "none"))
         self.routes.add("GET", "/openapi.json", _Private(_Constant(description), self._callers))
@@ -81,6 +86,10 @@ class AgentMailServer:
         self.routes.add("GET", "/docs", _Private(_Constant(pages.page), self._callers))
         for path, asset in pages.assets.items():
             self.routes.add("GET", path, _Constant(asset))
+
+    def flush_log(self) -> None:
+        """Write the access lines that are held: the server ends."""
+        self._log.flush()
 
     async def until_idle(self) -> None:
         """Return when no request is in flight. Only a draining server looks for that."""
@@ -101,7 +110,7 @@ class AgentMailServer:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()
         headers = dict(scope["headers"])
-        http = HttpRequest(scope, receive, headers, request_id(headers.get(b"x-request-id")))
+        http = HttpRequest(scope, receive, headers, self._request_ids.given_or_new(headers.get(b"x-request-id")))
         status, code = CLIENT_GONE, None
         self._metrics.in_flight += 1
         try:
@@ -115,7 +124,7 @@ class AgentMailServer:
             pass
         finally:
             self._metrics.in_flight -= 1
-            if self._is_draining() and not self._metrics.in_flight:
+            if not self._metrics.in_flight and self._is_draining():
                 self._idle.set()
             self._metrics.answered(status)
             self._log.write(
@@ -163,7 +172,7 @@ class AgentMailServer:
 
     def _admit(self, http: HttpRequest) -> Answer | None:
         """Refuse what must not be started; or answer a browser that only asks whether it may call."""
-        if self._metrics.at_work > self._max_in_flight:
+        if self._metrics.in_flight > self._max_in_flight and self._metrics.at_work > self._max_in_flight:
             raise Overloaded
         if len(http.headers) != len(http.scope["headers"]):
             self._guard.check_once(http.scope["headers"])
@@ -173,10 +182,13 @@ class AgentMailServer:
     async def _send(self, http: HttpRequest, answer: Answer, send: Send) -> None:
         headers = [
             (b"content-type", answer.media_type),
-            (b"content-length", b"%d" % len(answer.body)),
             *self._common_headers(http, answer.security or API_HEADERS),
             *answer.headers,
         ]
+        if isinstance(answer, StreamedAnswer):
+            await send_pieces(answer, http, send, headers, self._metrics)
+            return
+        headers.append((b"content-length", b"%d" % len(answer.body)))
         body = b"" if http.scope["method"] == "HEAD" else answer.body
         try:
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -198,8 +210,8 @@ class AgentMailServer:
             await self._send(http, preflight, send)
             return preflight.status, preflight.code
         http.operation = "mcp"
-        state = {"caller": http.caller, "request_id": http.request_id}
-        scope = {**http.scope, "state": {**http.scope.get("state", {}), **state}}
+        scope = http.scope
+        scope["state"] = {"caller": http.caller}
         outgoing = _WithHeaders(self._common_headers(http, API_HEADERS), send)
         is_stream = scope["method"] == "GET"
         self._metrics.streams += is_stream
@@ -234,13 +246,16 @@ class _WithHeaders:
         self._send = send
         self.status: int | None = None
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            own = list(message.get("headers", ()))
+            own = message["headers"]
             names = {name for name, _ in own}
-            message = {**message, "headers": own + [header for header in self._headers if header[0] not in names]}
-        await self._send(message)
+            ours = self._headers
+            if not names.isdisjoint(API_HEADER_NAMES):
+                ours = [header for header in ours if header[0] not in names]
+            message["headers"] = [*own, *ours]
+        return self._send(message)
 
 
 class _Constant:

@@ -58,7 +58,8 @@ def read_object(operation: Operation, arguments: Any) -> Request:
         raise Invalid("Arguments must be a JSON object.")
     named = _named(operation, arguments)
     try:
-        return operation.request_type.model_validate(named)
+        validated: Request = operation.request_type.__pydantic_validator__.validate_python(named)
+        return validated
     except ValidationError as error:
         raise _invalid(operation, error) from None
 
@@ -91,13 +92,16 @@ def read_query(operation: Operation, query: bytes, path_values: Mapping[str, str
             raise Invalid(f"{name} is given more than once.", errors=[_problem(f"/{name}", "given twice", "twice")])
         texts[name] = given if is_list else given[0]
     try:
+        if any(isinstance(given, list) for given in texts.values()):
+            # Pydantic's reading of texts knows no lists; without strictness it converts texts the same way.
+            return operation.request_type.model_validate(texts, strict=False)
         return operation.request_type.model_validate_strings(texts)
     except ValidationError as error:
         raise _invalid(operation, error) from None
 
 
 def _named(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
-    fields = operation.request_type.model_fields
+    fields = operation.request_type.__pydantic_fields__
     if arguments.keys() <= fields.keys():
         return arguments
     named = resolve_aliases(operation.name, set(fields), arguments)

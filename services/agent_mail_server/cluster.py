@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
+from agent_mail_cluster.memory.job_queue import Hear, MemoryJobQueue
 from agent_mail_cluster.memory.limits import MemoryLimits
 from agent_mail_cluster.memory.replies import MemoryReplies
 from agent_mail_cluster.memory.sessions import MemorySessions
@@ -13,6 +14,7 @@ from agent_mail_cluster.memory.signals import MemorySignals
 from agent_mail_cluster.memory.stream_log import MemoryStreamLog
 from agent_mail_cluster.memory.subscriptions import MemorySubscriptions
 from agent_mail_cluster.memory.wakeups import MemoryWakeups
+from agent_mail_core.job_queue import JobQueue
 from agent_mail_core.limits import Limits
 from agent_mail_core.ports import Clock, Dependency, Wakeups
 from agent_mail_core.replies import Replies
@@ -37,6 +39,9 @@ class Cluster:
     stream_log: StreamLog
     subscriptions: Subscriptions
     limits: Limits
+    jobs: JobQueue
+    hear_jobs: Callable[[Hear], Awaitable[None]]
+    """For who does jobs: until cancelled, call the function with what the queue tells."""
     listened: Callable[[], frozenset[str]]
     """The topics that somebody on this worker listens to."""
     wake_here: Callable[[Iterable[str]], Awaitable[None]]
@@ -55,7 +60,7 @@ def cluster(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Clu
 
 @asynccontextmanager
 async def _memory(settings: Settings, clock: Clock) -> AsyncIterator[Cluster]:
-    wakeups = MemoryWakeups()
+    wakeups, jobs = MemoryWakeups(), MemoryJobQueue()
     yield Cluster(
         sessions=MemorySessions(clock, settings.session_ttl_seconds),
         wakeups=wakeups,
@@ -64,6 +69,8 @@ async def _memory(settings: Settings, clock: Clock) -> AsyncIterator[Cluster]:
         stream_log=MemoryStreamLog(clock, wakeups, STREAM_TTL_SECONDS),
         subscriptions=MemorySubscriptions(clock, wakeups, settings.session_ttl_seconds),
         limits=MemoryLimits(),
+        jobs=jobs,
+        hear_jobs=jobs.consume,
         listened=lambda: wakeups.topics,
         wake_here=wakeups.publish,
         is_lossy=lambda: False,
@@ -74,6 +81,7 @@ async def _memory(settings: Settings, clock: Clock) -> AsyncIterator[Cluster]:
 async def _redis(settings: Settings, url: str) -> AsyncIterator[Cluster]:
     # The embedded mode starts without the driver.
     from agent_mail_cluster.redis.connection import connect
+    from agent_mail_cluster.redis.job_queue import RedisJobQueue, consume
     from agent_mail_cluster.redis.limits import RedisLimits
     from agent_mail_cluster.redis.replies import RedisReplies
     from agent_mail_cluster.redis.sessions import RedisSessions
@@ -90,6 +98,7 @@ async def _redis(settings: Settings, url: str) -> AsyncIterator[Cluster]:
     subscriber = Subscriber(connection)
     wakeups = RedisWakeups(connection, subscriber)
     limits = RedisLimits(connection)
+    jobs = RedisJobQueue(url, connection.worker)
 
     async def wake_here(topics: Iterable[str]) -> None:
         wakeups.wake(topics)
@@ -102,6 +111,8 @@ async def _redis(settings: Settings, url: str) -> AsyncIterator[Cluster]:
         stream_log=RedisStreamLog(connection, wakeups, STREAM_TTL_SECONDS),
         subscriptions=RedisSubscriptions(connection, wakeups, settings.session_ttl_seconds),
         limits=limits,
+        jobs=jobs,
+        hear_jobs=lambda hear: consume(url, connection.worker, hear),
         listened=lambda: wakeups.topics,
         wake_here=wake_here,
         is_lossy=lambda: wakeups.is_lossy,
@@ -112,6 +123,7 @@ async def _redis(settings: Settings, url: str) -> AsyncIterator[Cluster]:
         await subscriber.open()
         yield ports
     finally:
+        await jobs.close()
         await limits.close()
         await subscriber.close()
         await connection.close()

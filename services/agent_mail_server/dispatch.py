@@ -12,6 +12,8 @@ from agent_mail_core.errors import DatabaseUnavailable, Forbidden, Limited, Tran
 from agent_mail_core.fields import Request, Result
 from agent_mail_core.limits import Allowance
 from agent_mail_core.ports import App, Caller
+from agent_mail_core.sweeps import events_were_added
+from agent_mail_server.deadlines import deadline
 from agent_mail_server.limiting import UNCOUNTED, count
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import Operation
@@ -22,11 +24,16 @@ TRIES = 4
 _writes: set[asyncio.Future[Result]] = set()
 
 
+def is_limited(caller: Caller, operation: Operation) -> bool:
+    """Whether calls of the operation count against anything."""
+    return caller.counts_for is not None and operation.name not in UNCOUNTED
+
+
 async def counted(
     app: App, metrics: ServerMetrics, caller: Caller, operation: Operation, request: Request
 ) -> Allowance | None:
     """Count the call against its caller's budgets; what is left, or None where nothing counts. Raises Limited."""
-    if caller.counts_for is None or operation.name in UNCOUNTED:
+    if not is_limited(caller, operation):
         return None
     try:
         return await count(app, caller, operation.is_write, request)
@@ -48,7 +55,7 @@ async def perform(
     A read ends at REQUEST_TIMEOUT_SECONDS and when its caller goes away. A write that has begun is never abandoned: its
     statements have deadlines of their own, and if the caller is cancelled it commits all the same.
     """
-    if not is_counted:
+    if not is_counted and is_limited(caller, operation):
         await counted(app, metrics, caller, operation, request)
     if caller.role < operation.role:
         raise Forbidden(f"{operation.name} needs the role {operation.role.name}.", role=caller.role.name)
@@ -56,14 +63,14 @@ async def perform(
         if operation.name not in UNCOUNTED and app.is_database_away():  # those need no database
             raise DatabaseUnavailable
         if operation.is_waiting:
-            return await operation.use_case(app, caller, request)
+            return await _performed(app, caller, operation, request)
         if operation.is_write:
             write = asyncio.ensure_future(_retried(app, caller, operation, request))
             _writes.add(write)  # the event loop holds tasks weakly, and a cancelled caller lets go of this one
             write.add_done_callback(_writes.discard)
             return await asyncio.shield(write)
         try:
-            async with asyncio.timeout(app.settings.request_timeout_seconds):
+            with deadline(app.settings.request_timeout_seconds):
                 return await _retried(app, caller, operation, request)
         except TimeoutError:
             raise Unavailable(f"{operation.name} did not finish in time; try again.") from None
@@ -72,9 +79,17 @@ async def perform(
 async def _retried(app: App, caller: Caller, operation: Operation, request: Request) -> Result:
     for attempt in range(1, TRIES + 1):
         try:
-            return await operation.use_case(app, caller, request)
+            return await _performed(app, caller, operation, request)
         except TransactionConflict:
             if attempt == TRIES:
                 raise
             await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter, not a secret
     raise AssertionError("unreachable")
+
+
+async def _performed(app: App, caller: Caller, operation: Operation, request: Request) -> Result:
+    """The one place from which the followers of events learn that there may be new ones."""
+    result = await operation.use_case(app, caller, request)
+    if operation.is_write:
+        events_were_added(app)
+    return result

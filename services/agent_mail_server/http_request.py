@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import orjson
@@ -63,11 +64,18 @@ def too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body is larger than {limit} bytes.", max_body_bytes=limit)
 
 
-def request_id(given: bytes | None) -> str:
-    """The client's id for this request if it is a plain one, so that its log and ours can be joined; else a new one."""
-    if given is not None and REQUEST_ID.fullmatch(given):
-        return given.decode("ascii")
-    return secrets.token_hex(8)
+class RequestIds:
+    """Ids of one worker: a random beginning, which no other worker has, and a number. They are names, not secrets."""
+
+    def __init__(self) -> None:
+        self._beginning = secrets.token_hex(6)
+        self._numbers = count(1)
+
+    def given_or_new(self, given: bytes | None) -> str:
+        """The client's id for this request if it is a plain one, so that its log and ours can be joined; else one."""
+        if given is not None and REQUEST_ID.fullmatch(given):
+            return given.decode("ascii")
+        return f"{self._beginning}{next(self._numbers):06x}"
 
 
 @dataclass(slots=True)
@@ -87,13 +95,18 @@ class Answer:
 def error_answer(error: AgentMailError, request_id: str) -> Answer:
     """The answer that refuses a request."""
     status = http_status(error)
-    headers: Headers = []
-    if isinstance(error, Limited | Unavailable):
-        headers.append((b"retry-after", str(error.data.get("retry_after_seconds", RETRY_AFTER_SECONDS)).encode()))
-        headers += refusal_headers(error.data)
-    elif status == 401:
+    headers = retry_headers(error)
+    if status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="agent-mail"'))
     return Answer(status, dumped(error_body(error, request_id)), headers=headers, code=error.code)
+
+
+def retry_headers(error: AgentMailError) -> Headers:
+    """When to come back, after an error that a later try may not meet."""
+    if not isinstance(error, Limited | Unavailable):
+        return []
+    seconds = error.data.get("retry_after_seconds", RETRY_AFTER_SECONDS)
+    return [(b"retry-after", b"%d" % seconds), *refusal_headers(error.data)]
 
 
 def internal_error_answer(request_id: str) -> Answer:

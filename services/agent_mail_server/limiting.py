@@ -37,6 +37,27 @@ async def count(app: App, caller: Caller, is_write: bool, request: Request | Non
     return allowance
 
 
+class Tally:
+    """One request on its way, which counts once, as a read: whoever knows first what becomes of it sees to that."""
+
+    __slots__ = ("_app", "_is_done", "caller")
+
+    def __init__(self, app: App, caller: Caller) -> None:
+        self.caller = caller
+        self._app = app
+        self._is_done = False
+
+    def leave(self) -> None:
+        """It counts for nothing, or what it leads to counts for itself."""
+        self._is_done = True
+
+    async def count(self) -> None:
+        """Count it, unless that is done. Raises Limited."""
+        if not self._is_done:
+            self._is_done = True
+            await count(self._app, self.caller, is_write=False)
+
+
 async def count_refused(app: App, address: str, has_credential: bool) -> None:
     """Count a request that came without a valid credential. Raises Limited."""
     if not app.settings.rate_limit_enabled:

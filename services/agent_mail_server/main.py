@@ -3,8 +3,9 @@
 Granian runs embedded in this process, on this event loop. With one worker a process of its own would buy nothing, and
 it costs: a killed parent leaves its worker holding port and database, a signal has to be handed down, SIGTERM with a
 stream open never ends, and settings would travel by environment or pickle. Measured, the embedded server is as fast
-(16 µs of CPU for a constant answer; 17 µs in a worker process). Several workers are several of these processes, below
-a supervisor (`supervisor.py`).
+(16 µs of CPU for a constant answer; 17 µs in a worker process), and 50 MB smaller. Several workers are several of these
+processes, below a supervisor (`supervisor.py`), which replaces them one by one at SIGHUP. One worker alone begins again
+in its process instead.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 import structlog
 import uvloop
 
+from agent_mail_archive.opening import open_archive
 from agent_mail_core import database_urls
+from agent_mail_core.archive import Archive
 from agent_mail_core.clock import SystemClock
 from agent_mail_core.errors import AgentMailError
 from agent_mail_core.settings import Settings, SettingsError
@@ -46,7 +49,7 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
 
 
 def serve(settings: Settings, warnings: list[str], read_again: Callable[[], Settings]) -> int:
-    """Serve until told to stop; the exit status. `read_again` gives the settings for workers that replace others."""
+    """Serve until told to stop; the exit status. `read_again` gives the settings that are taken at SIGHUP."""
     requests_log.configure(settings)
     log = structlog.get_logger()
     for warning in warnings:
@@ -63,11 +66,11 @@ def _start(settings: Settings, read_again: Callable[[], Settings]) -> int:
     if database_urls.engine(url) == "sqlite":
         asyncio.run(migrate(url))
     if settings.workers == 1:
-        return uvloop.run(_serve(settings, bound[0], ServerMetrics(), None, lambda: _announce(settings)))
+        return uvloop.run(_serve_alone(settings, bound[0], read_again))
 
     def work(place: Place, chosen: Settings) -> int:
         metrics = ServerMetrics(figures=figures, row=place.row)
-        return _guarded(lambda: uvloop.run(_serve(chosen, place.bound, metrics, place.lifeline, place.is_ready)))
+        return _guarded(lambda: uvloop.run(_serve_supervised(chosen, place, metrics)))
 
     figures = SharedFigures(Supervisor.rows(settings.workers))
     supervisor = Supervisor(settings, bound, work, read_again, figures.forget_gauges, lambda: _announce(settings))
@@ -90,19 +93,32 @@ def _guarded(work: Callable[[], int]) -> int:
         return STATUS_AND_EXIT[error.kind][1]
 
 
+async def _serve_alone(settings: Settings, bound: socket.socket, read_again: Callable[[], Settings]) -> int:
+    """In the only process. While it begins again connections wait; what is in memory alone is gone afterwards."""
+    told, metrics = _Told(), ServerMetrics()
+    reload = _Reload(settings, read_again, told)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.hear)
+    code = await _serve(settings, bound, metrics, told, lambda: _announce(settings))
+    while code == 0 and (chosen := reload.take()) is not None:
+        code = await _serve(chosen, bound, metrics, told, lambda: structlog.get_logger().info("serving again"))
+    return code
+
+
+async def _serve_supervised(settings: Settings, place: Place, metrics: ServerMetrics) -> int:
+    """In a worker process, also until nobody holds the other end of the lifeline."""
+    told = _Told()
+    told.obey(place)
+    return await _serve(settings, place.bound, metrics, told, place.is_ready)
+
+
 async def _serve(
-    settings: Settings,
-    bound: socket.socket,
-    metrics: ServerMetrics,
-    lifeline: int | None,
-    on_ready: Callable[[], None],
+    settings: Settings, bound: socket.socket, metrics: ServerMetrics, told: _Told, on_ready: Callable[[], None]
 ) -> int:
-    """Serve on a socket until told to stop, or until nobody holds the other end of the lifeline."""
-    told = _Told(lifeline)
+    """Serve on a socket until told to stop."""
     single_server = settings.redis_url is None
     store = await open_store(settings, SystemClock(), single_server=single_server)
     try:
-        async with running_server(settings, store, metrics) as server:
+        async with _archive(settings) as archive, running_server(settings, store, metrics, archive) as server:
             listener = Listener(server.asgi, bound)
             listen(bound)
             serving = asyncio.create_task(listener.serve())
@@ -126,15 +142,21 @@ async def _serve(
     return 0
 
 
+def _archive(settings: Settings) -> AbstractAsyncContextManager[Archive | None]:
+    """Where a server writes it itself; those of a cluster never open a repository."""
+    return open_archive(settings) if settings.redis_url is None else nullcontext()
+
+
 async def _leave(settings: Settings, server: RunningServer, listener: Listener, told: _Told) -> None:
     """Take requests until their senders know better (SPEC §10), then let those in flight finish."""
     structlog.get_logger().info("stopping", pid=os.getpid(), is_replaced=told.is_replaced)
     server.leave(told.is_replaced)
     if told.is_replaced:  # the next one accepts already
         listener.accept_no_more()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(settings.drain_seconds):
-            await told.to_hurry.wait()
+    if not told.begins_again:  # whoever connects meanwhile waits for as long
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_seconds):
+                await told.to_hurry.wait()
     listener.accept_no_more()
     with suppress(TimeoutError):
         async with asyncio.timeout(min(LAST_WORDS, settings.drain_seconds)):
@@ -145,21 +167,40 @@ async def _leave(settings: Settings, server: RunningServer, listener: Listener, 
 class _Told:
     """What this process has been told by signals, and by the end of its supervisor."""
 
-    def __init__(self, lifeline: int | None) -> None:
+    def __init__(self) -> None:
         self.to_stop = asyncio.Event()
         self.to_hurry = asyncio.Event()
         """Somebody at a keyboard waits, or the supervisor is gone."""
         self.is_replaced = False
+        self.begins_again = False
+        self.is_final = False
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.to_stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(signal.SIGINT, self._hurry)
-        if lifeline is not None:
-            loop.add_signal_handler(signal.SIGUSR1, self._replaced)
-            loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor's business
-            loop.add_reader(lifeline, self._orphaned, lifeline)
+
+    def obey(self, place: Place) -> None:
+        """Listen to the supervisor too."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, self._replaced)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor's business
+        loop.add_reader(place.lifeline, self._orphaned, place.lifeline)
+
+    def begin_again(self) -> None:
+        """Stop as one that is replaced: what connects from now on waits for the next round."""
+        self.is_replaced = self.begins_again = True
+        self.to_stop.set()
+
+    def forget(self) -> None:
+        """The next round begins."""
+        self.is_replaced = self.begins_again = False
+        self.to_stop.clear()
+
+    def _stop(self) -> None:
+        self.is_final = True
+        self.to_stop.set()
 
     def _hurry(self) -> None:
-        self.to_stop.set()
+        self._stop()
         self.to_hurry.set()
 
     def _replaced(self) -> None:
@@ -170,6 +211,40 @@ class _Told:
         asyncio.get_running_loop().remove_reader(lifeline)
         structlog.get_logger().error("the supervisor is gone", pid=os.getpid())
         self._hurry()
+
+
+class _Reload:
+    """Settings that are read again at SIGHUP by a server that has no supervisor."""
+
+    def __init__(self, settings: Settings, read_again: Callable[[], Settings], told: _Told) -> None:
+        self._settings = settings
+        self._read_again = read_again
+        self._told = told
+        self._chosen: Settings | None = None
+
+    def hear(self) -> None:
+        """Settings that cannot be used are told, and change nothing."""
+        if self._told.is_final:
+            return
+        log = structlog.get_logger()
+        try:
+            chosen = self._read_again()
+        except SettingsError as error:
+            log.error("the settings cannot be used; the server stays as it is", reason=str(error))
+            return
+        # The port and the number of processes are what they are.
+        kept = {name: getattr(self._settings, name) for name in ("host", "port", "workers")}
+        self._chosen = chosen.model_copy(update=kept)
+        self._told.begin_again()
+        log.info("beginning again with the settings as they are now")
+
+    def take(self) -> Settings | None:
+        """What to serve with next; None when that was all."""
+        chosen, self._chosen = self._chosen, None
+        if chosen is None or self._told.is_final:
+            return None
+        self._told.forget()
+        return chosen
 
 
 def _announce(settings: Settings) -> None:

@@ -10,31 +10,35 @@ lasts longer than a request is in the ports of the cluster.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import orjson
 from mcp.server import Server
 from mcp.server.connection import Connection
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
-from mcp_types import CallToolRequestParams
 from mcp_types.methods import validate_client_request
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
-from agent_mail_core.errors import AgentMailError
+from agent_mail_core.errors import AgentMailError, Limited
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.sessions import Session
+from agent_mail_server.deadlines import deadline
+from agent_mail_server.limiting import Tally
 from agent_mail_server.mcp_asked import Asked
 from agent_mail_server.mcp_calls import RunningCalls
 from agent_mail_server.mcp_channel import NO_CHANNEL, SessionChannel
+from agent_mail_server.mcp_completion import Completing
 from agent_mail_server.mcp_exchange import Exchange
 from agent_mail_server.mcp_held import HeldStreams
-from agent_mail_server.mcp_resources import InboxListen, InboxResources
+from agent_mail_server.mcp_listen import Listen
+from agent_mail_server.mcp_plain import PlainCalls, is_named_in_headers
+from agent_mail_server.mcp_prompts import Prompts
+from agent_mail_server.mcp_resources import Resources
 from agent_mail_server.mcp_revisions import (
     check_not_modern,
     check_param_headers,
@@ -65,19 +69,20 @@ from agent_mail_server.mcp_wire import (
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import OPERATIONS, Operation
 
-PLAIN_CALL_PARAMS = frozenset({"name", "arguments", "_meta"})
 LISTEN = "subscriptions/listen"
+UNCOUNTED_METHODS = (None, "ping")
+"""Nor do notifications count; a message without a method is a response."""
 
 CLOSE_PATIENCE = 2.5
 """Seconds for waiting calls to notice that the server drains: they have been woken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(NamedTuple):
     """One POST with its message, and its session in the revisions that have one."""
 
     asked: Asked
     message: Message
+    tally: Tally
     takes_streams: bool
     receive: Receive
     send: Send
@@ -109,32 +114,42 @@ class McpEndpoint:
         self._envelope = ToolEnvelope(self._sdk.server.server_info)
         self._lists_change = server is not None
         self._lists: dict[tuple[str, Toolset], bytes] = {}
+        self._plain = PlainCalls()
         self._running = RunningCalls()
         self._held = HeldStreams()
         self._sessions = McpSessions(app, self._running, self._held)
         self._streams = SessionStreams(app, self._held, pace)
 
     def _own_server(self) -> Server[Any]:
-        resources, listen = InboxResources(self._app, self._tools), InboxListen(self._app, self._pace)
-        return build_server(self._tools, resources, listen, self._app.version)
+        app = self._app
+        return build_server(
+            self._tools, Resources(app, self._tools), Listen(app, self._pace), Prompts(), Completing(app), app.version
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = read_headers(scope)
         caller: Caller = scope["state"]["caller"]
+        tally = Tally(self._app, caller)
         is_modern = says_modern(headers)
         try:
             match scope["method"]:
                 case "POST":
-                    await self._post(scope, headers, caller, is_modern, receive, send)
+                    await self._post(scope, headers, tally, is_modern, receive, send)
                 case "GET" if not is_modern:
+                    await tally.count()
                     await self._get(headers, caller, receive, send)
                 case "DELETE" if not is_modern:
+                    await tally.count()
                     await self._sessions.end(await self._sessions.find(headers, caller))
                     await send_empty(send, 200, [])
                 case _:
                     allowed = b"POST" if is_modern else b"GET, POST, DELETE"
                     raise Refused(405, "Method not allowed.", headers=[(b"allow", allowed)])
         except Refused as refused:
+            try:
+                await tally.count()
+            except Limited as limited:
+                refused = refusal(limited, caller.request_id, refused.message_id)
             await send_refusal(send, refused)
         except AgentMailError as error:
             await send_refusal(send, refusal(error, caller.request_id))
@@ -154,7 +169,7 @@ class McpEndpoint:
     # --- POST ---------------------------------------------------------------------------------------------------------
 
     async def _post(
-        self, scope: Scope, headers: dict[str, str], caller: Caller, is_modern: bool, receive: Receive, send: Send
+        self, scope: Scope, headers: dict[str, str], tally: Tally, is_modern: bool, receive: Receive, send: Send
     ) -> None:
         takes_json, takes_streams = accepted(headers.get("accept", "application/json"))
         if not takes_json:
@@ -163,23 +178,25 @@ class McpEndpoint:
             raise Refused(415, "Content-Type must be application/json.")
         settings = self._app.settings
         try:
-            async with asyncio.timeout(settings.request_timeout_seconds):
+            with deadline(settings.request_timeout_seconds):
                 body = await read_body(receive, headers, settings.max_body_bytes)
         except TimeoutError:
             raise Refused(400, "The body did not arrive in time.") from None
         if body is None:
             return
         message = parse_message(body, settings.max_json_depth)
-        asked = Asked(caller, _toolset(scope["query_string"]), headers)
+        if message.id is None or message.method in UNCOUNTED_METHODS:
+            tally.leave()
+        asked = Asked(tally.caller, _toolset(scope["query_string"]), headers)
         if is_modern:
-            await self._modern(Post(asked, message, takes_streams, receive, send), scope)
+            await self._modern(Post(asked, message, tally, takes_streams, receive, send), scope)
             return
         if message.method == "initialize" and message.id is not None:
-            await self._initialize(Post(asked, message, takes_streams, receive, send))
+            await self._initialize(Post(asked, message, tally, takes_streams, receive, send))
             return
         check_not_modern(message, headers)
-        session = await self._sessions.find(headers, caller)
-        await self._in_session(Post(asked, message, takes_streams, receive, send, session), session)
+        session = await self._sessions.find(headers, tally.caller)
+        await self._in_session(Post(asked, message, tally, takes_streams, receive, send, session), session)
 
     async def _modern(self, post: Post, scope: Scope) -> None:
         """Revision 2026-07-28: each request says who asks, there are no sessions, and a client cancels by leaving."""
@@ -190,12 +207,16 @@ class McpEndpoint:
             check_served(message, post.asked.headers)
             await send_empty(post.send, 202, [])
             return
-        route = modern_route(message, post.asked.headers, scope)
-        operation = self._plain_call(message, route.protocol_version)
-        if operation is not None:
+        headers = post.asked.headers
+        if operation := self._known_call(message, headers, scope):
             await self._straight(post, operation)
             return
-        check_param_headers(message, post.asked.headers, self._sdk.server.get_tool_input_schema)
+        route = modern_route(message, headers, scope)
+        if operation := self._plain_call(message, route.protocol_version):
+            await self._straight(post, operation)
+            return
+        await self._counted(post)
+        check_param_headers(message, headers, self._sdk.server.get_tool_input_schema)
         connection = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
         if message.method == LISTEN:
             await self._listen(post, connection)
@@ -213,9 +234,21 @@ class McpEndpoint:
         elif operation := self._plain_call(message, session.protocol_version):
             await self._straight(post, operation)
         else:
+            await self._counted(post)
             await self._through_sdk(post, self._connection(session))
 
+    async def _counted(self, post: Post) -> None:
+        """Count the request once, unless its handler does. Raises Refused for one too many."""
+        message = post.message
+        if message.method == "resources/read" and isinstance((message.params or {}).get("uri"), str):
+            post.tally.leave()  # it counts for the agent whose inbox is read
+        try:
+            await post.tally.count()
+        except Limited as limited:
+            raise refusal(limited, post.asked.caller.request_id, message.id) from None
+
     async def _initialize(self, post: Post) -> None:
+        await self._counted(post)
         connection = Connection.for_loop(NO_CHANNEL)
         context = request_context(post.asked, None)
         context.request_id = post.message.id
@@ -247,21 +280,23 @@ class McpEndpoint:
         if message.method != "tools/call" or params is None:
             return None
         operation = self._tools.find(params.get("name"))
-        if operation is None:
-            return None
-        try:
-            validate_client_request("tools/call", version, params)
-            if not params.keys() <= PLAIN_CALL_PARAMS:
-                CallToolRequestParams.model_validate(params, by_name=False)
-        except ValidationError:
-            return None
-        return operation
+        return operation if operation is not None and self._plain.is_allowed(version, params) else None
 
-    async def _straight(self, post: Post, operation: Operation) -> None:
+    def _known_call(self, message: Message, headers: Mapping[str, str], scope: Scope) -> Operation | None:
+        """The operation of a call of revision 2026-07-28, all of which but tool and arguments has passed before."""
+        params = message.params
+        if params is None or len(headers) != len(scope["headers"]) or not is_named_in_headers(message, headers):
+            return None
+        if not self._plain.is_known(headers[MCP_PROTOCOL_VERSION_HEADER], params):
+            return None
+        return self._tools.find(params.get("name"))
+
+    def _straight(self, post: Post, operation: Operation) -> Awaitable[None]:
         """The short way: no part of the SDK sees the call."""
-        token = progress_token_from_params(post.message.params)
-        exchange = self._exchange(post, becomes_stream=operation.is_waiting or token is not None)
-        await self._answered(post, exchange, self._called(post, operation), operation.is_waiting)
+        post.tally.leave()  # the operation counts for itself
+        exchange = self._exchange(post)
+        exchange.becomes_stream = operation.is_waiting or exchange.progress_token is not None
+        return self._answered(post, exchange, self._called(post, operation), operation.is_waiting)
 
     async def _called(self, post: Post, operation: Operation) -> Reply:
         params = post.message.params or {}
@@ -310,7 +345,7 @@ class McpEndpoint:
             self._lists[key] = orjson.dumps(result)
         return reply
 
-    def _exchange(self, post: Post, becomes_stream: bool = False, is_subscription: bool = False) -> Exchange:
+    def _exchange(self, post: Post, is_subscription: bool = False) -> Exchange:
         session = post.session
         return Exchange(
             post.receive,
@@ -321,7 +356,6 @@ class McpEndpoint:
             takes_streams=post.takes_streams,
             stops_when_gone=session is None,
             progress_token=progress_token_from_params(post.message.params),
-            becomes_stream=becomes_stream,
             record=StreamRecord(self._app.stream_log, session) if session is not None and post.takes_streams else None,
             is_subscription=is_subscription,
         )

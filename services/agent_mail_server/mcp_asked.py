@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcp.server import ServerRequestContext
 
@@ -12,8 +11,7 @@ from agent_mail_core.ports import Caller
 from agent_mail_server.mcp_tools import Toolset
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """Who asks, in which session if any, and through which list of tools."""
 
     caller: Caller

@@ -7,7 +7,7 @@ behind a port, so it is made anew from the record, or from a request's own envel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -37,31 +37,42 @@ from agent_mail_core.replies import Replies
 from agent_mail_core.sessions import Session
 from agent_mail_server.mcp_asked import Asked, asked_of
 from agent_mail_server.mcp_channel import ask, notification
+from agent_mail_server.mcp_completion import Completing
 from agent_mail_server.mcp_exchange import Exchange
-from agent_mail_server.mcp_resources import InboxListen, InboxResources
+from agent_mail_server.mcp_listen import Listen
+from agent_mail_server.mcp_prompts import Prompts
+from agent_mail_server.mcp_resources import Resources, check_one_page
 from agent_mail_server.mcp_streams import primes_streams
 from agent_mail_server.mcp_tools import Tools, as_result
 from agent_mail_server.mcp_wire import Reply, error_message, result_message
 
 NAME = "agent-mail"
-LISTS: tuple[CacheableMethod, ...] = ("tools/list", "resources/list", "resources/templates/list", "server/discover")
+LISTS: tuple[CacheableMethod, ...] = (
+    "tools/list",
+    "prompts/list",
+    "resources/list",
+    "resources/templates/list",
+    "server/discover",
+)
 LIST_HINT = CacheHint(ttl_ms=300_000, scope="private")
 READ_HINT = CacheHint(ttl_ms=0, scope="private")
 INSTRUCTIONS = (
-    "Mail between coding agents of a project. Start: ensure_project (human_key: the repository's absolute path), then "
-    "register_agent once; keep the name it answers. Then check_inbox, or wait_for_messages instead of polling, each "
-    "time with the cursor of the last answer. Write with send_message; answer with reply_message, which keeps the "
-    "thread. acknowledge_message what asks for it. Reading marks nothing; mark_read does. After an error, read code, "
-    "message and data: they say what to call next. Repeat a write that failed with the same idempotency_key."
+    "Mail between coding agents of a project. Start: start_session (human_key: the repository's absolute path), which "
+    "is ensure_project, register_agent and check_inbox in one call; keep the slug and the name that it answers. Then "
+    "wait_for_messages instead of polling, each time with the cursor of the last answer. reserve_file before you edit, "
+    "release_file when you are done. Write with send_message; answer with reply_message, which keeps the thread. "
+    "acknowledge_message what asks for it. Reading marks nothing; mark_read does. After an error, read code, message "
+    "and data: they say what to call next. Repeat a write that failed with the same idempotency_key."
 )
 
 
-def build_server(tools: Tools, resources: InboxResources, listen: InboxListen, version: str) -> Server[Any]:
-    """The server whose tools are the operations, and whose resources are inboxes."""
+def build_server(
+    tools: Tools, resources: Resources, listen: Listen, prompts: Prompts, completing: Completing, version: str
+) -> Server[Any]:
+    """The server whose tools are the operations, and whose resources are what some of them answer."""
 
     async def list_tools(context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListToolsResult:
-        if params is not None and params.cursor is not None:
-            raise MCPError(INVALID_PARAMS, "Unknown cursor: the list has one page.")
+        check_one_page(params)
         return ListToolsResult(tools=tools.listed(asked_of(context).toolset))
 
     async def call_tool(context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
@@ -93,6 +104,9 @@ def build_server(tools: Tools, resources: InboxResources, listen: InboxListen, v
         on_subscribe_resource=resources.subscribe,
         on_unsubscribe_resource=resources.unsubscribe,
         on_subscriptions_listen=listen,
+        on_list_prompts=prompts.list,
+        on_get_prompt=prompts.get,
+        on_completion=completing.complete,
     )
     server.add_request_handler("server/discover", RequestParams, discover)
     return server
@@ -140,7 +154,7 @@ def request_context(
     can_ask = session is not None and exchange is not None and exchange.takes_streams
     can_park = can_ask and session is not None and primes_streams(session)
     metadata = ServerMessageMetadata(
-        request_context=replace(asked, session_id=session.id) if session is not None else asked,
+        request_context=asked._replace(session_id=session.id) if session is not None else asked,
         close_sse_stream=exchange.park if can_park and exchange is not None else None,
     )
     return RequestContext(

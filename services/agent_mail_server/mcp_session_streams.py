@@ -1,8 +1,8 @@
 """Streams that a session's client opens by GET: the session's own, and those of calls that it comes back to.
 
-The session's own stream is one over all workers, of which the newest wins. It tells of mail in the inboxes subscribed
-to and of what the server sends by itself. An event's id says how far both are: the place in the session's log, and a
-digest of the positions told; a client that names it loses nothing, on whichever worker.
+The session's own stream is one over all workers, of which the newest wins. It tells of changes of the resources
+subscribed to and of what the server sends by itself. An event's id says how far both are: the place in the session's
+log, and a digest of the marks told; a client that names it loses nothing, on whichever worker.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from agent_mail_core.stream_log import PAGE, StreamEvent
 from agent_mail_core.subscriptions import subscriptions_topic
 from agent_mail_server.mcp_channel import session_stream
 from agent_mail_server.mcp_held import Held, HeldStreams
-from agent_mail_server.mcp_inboxes import subscribed
 from agent_mail_server.mcp_streams import EventStream, Pace, call_stream, primes_streams, until_gone
-from agent_mail_server.mcp_watch import Bell, InboxWatch
+from agent_mail_server.mcp_subscriptions import subscribed
+from agent_mail_server.mcp_watch import Bell, ResourceWatch
 from agent_mail_server.mcp_wire import Refused
 
 GONE, LOG, SUBSCRIPTIONS = "gone", "log", "subscriptions"
@@ -176,7 +176,7 @@ class _OwnStream(_Stream):
         super().__init__(app, held, stream, every)
         self._log_id = session_stream(session.id)
         self._is_primed = primes_streams(session)
-        self._watch = InboxWatch(app, caller, held.bell)
+        self._watch = ResourceWatch(app, caller, held.bell)
         self._read: str | None = None
 
     async def run(self, place: Place | None) -> None:
@@ -217,7 +217,7 @@ class _OwnStream(_Stream):
         await self._tell(await self._watch.grown(reasons or None), before)
 
     async def _tell(self, grown: list[str], before: str) -> None:
-        """Tell of inboxes; with the last of them the client knows of more than before."""
+        """Tell of resources; with the last of them the client knows of more than before."""
         for uri in grown:
             body = {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}}
             event_id = self._event_id(self._watch.state if uri == grown[-1] else before)

@@ -22,13 +22,14 @@ from mcp_types import (
 )
 
 from agent_mail_core.errors import AgentMailError
-from agent_mail_core.fields import Result
+from agent_mail_core.fields import Request, Result
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.suggestions import near_names
 from agent_mail_server.aliases import TOOL_ALIASES
 from agent_mail_server.arguments import read_object
 from agent_mail_server.dispatch import perform
 from agent_mail_server.errors import error_body, internal_error
+from agent_mail_server.limiting import count
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import Operation
 from agent_mail_server.schemas import result_schema, tool_schema
@@ -41,18 +42,19 @@ Toolset = Literal["all", "core"]
 class ToolAnswer(NamedTuple):
     """What a tool answered: the JSON of its result, or of the error body."""
 
-    json: str
+    json: bytes
     is_error: bool
 
 
-def described(operation: Operation, with_output: bool) -> Tool:
-    """An operation as a tool in a list."""
+def described(operation: Operation, toolset: Toolset) -> Tool:
+    """An operation as a tool in a list; a list of `core` says as little as possible."""
+    is_full = toolset == "all"
     return Tool(
         name=operation.name,
         title=operation.title,
         description=operation.description,
-        input_schema=tool_schema(operation.request_type),
-        output_schema=result_schema(operation.result_type) if with_output else None,
+        input_schema=tool_schema(operation.request_type, is_closed=is_full),
+        output_schema=result_schema(operation.result_type) if is_full else None,
         annotations=ToolAnnotations(
             read_only_hint=not operation.is_write,
             idempotent_hint=not operation.is_write or operation.is_repeatable,
@@ -68,14 +70,14 @@ class Tools:
     def __init__(self, app: App, metrics: ServerMetrics, operations: Iterable[Operation]) -> None:
         self._app = app
         self._metrics = metrics
-        operations = tuple(operations)
+        operations = tuple(operation for operation in operations if operation.is_tool)
         by_name = {operation.name: operation for operation in operations}
         aliases = {alias: by_name[name] for alias, name in TOOL_ALIASES.items() if name in by_name}
         self._by_name: dict[str, Operation] = {**aliases, **by_name}
         self._names = tuple(by_name)
         self._listed: dict[Toolset, list[Tool]] = {
-            "all": [described(operation, True) for operation in operations],
-            "core": [described(operation, False) for operation in operations if operation.is_core],
+            "all": [described(operation, "all") for operation in operations],
+            "core": [described(operation, "core") for operation in operations if operation.is_core],
         }
 
     def listed(self, toolset: Toolset) -> list[Tool]:
@@ -93,8 +95,9 @@ class Tools:
     async def call(self, caller: Caller, operation: Operation, arguments: dict[str, Any]) -> ToolAnswer:
         """Perform an operation. Errors, ours and unforeseen ones, are answers too; only cancellation is raised."""
         try:
-            result = await self._performed(caller, operation, arguments)
-            return ToolAnswer(result.model_dump_json(exclude_none=True), False)
+            request = await self._checked(caller, operation, arguments)
+            result = await perform(self._app, self._metrics, caller, operation, request)
+            return ToolAnswer(result.to_json(), False)
         except AgentMailError as error:
             return ToolAnswer(_dumped(error_body(error, caller.request_id)), True)
         except Exception:
@@ -103,21 +106,27 @@ class Tools:
 
     async def result(self, caller: Caller, name: str, arguments: dict[str, Any]) -> Result:
         """The result of an operation, for what is no tool. Raises AgentMailError."""
-        return await self._performed(caller, self._by_name[name], arguments)
-
-    async def _performed(self, caller: Caller, operation: Operation, arguments: dict[str, Any]) -> Result:
-        request = read_object(operation, arguments)
+        operation = self._by_name[name]
+        request = await self._checked(caller, operation, arguments)
         return await perform(self._app, self._metrics, caller, operation, request)
 
+    async def _checked(self, caller: Caller, operation: Operation, arguments: dict[str, Any]) -> Request:
+        """The request that the arguments make; those that make none count against their caller all the same."""
+        try:
+            return read_object(operation, arguments)
+        except AgentMailError:
+            await count(self._app, caller, operation.is_write)
+            raise
 
-def _dumped(body: dict[str, Any]) -> str:
-    return orjson.dumps(body, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS).decode()
+
+def _dumped(body: dict[str, Any]) -> bytes:
+    return orjson.dumps(body, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
 
 
 def as_result(answer: ToolAnswer) -> CallToolResult:
     """A tool's answer in the SDK's terms. Clients check structured content against the schema, so an error has none."""
     return CallToolResult(
-        content=[TextContent(text=answer.json)],
+        content=[TextContent(text=answer.json.decode())],
         structured_content=None if answer.is_error else orjson.loads(answer.json),
         is_error=answer.is_error,
     )
@@ -145,10 +154,10 @@ class ToolEnvelope:
             b'{"jsonrpc":"2.0","id":',
             orjson.dumps(message_id),
             b',"result":{"content":[{"type":"text","text":',
-            orjson.dumps(answer.json),
+            orjson.dumps(answer.json.decode()),
             b"}]",
             self._tails[answer.is_error, is_modern],
         ]
         if not answer.is_error:
-            parts[5:5] = (b',"structuredContent":', answer.json.encode())
+            parts[5:5] = (b',"structuredContent":', answer.json)
         return b"".join(parts)

@@ -1,22 +1,20 @@
-"""Waiting on several things at once, and watching inboxes for a stream that tells of their mail.
+"""Waiting on several things at once, and watching resources for a stream that tells of their changes.
 
-Wake-ups only say where to look: whether an inbox has grown is read from the database, so what a stream tells is neither
-lost with a wake-up nor told twice for two of them.
+Wake-ups only say where to look: whether a resource has changed is read from the database, so what a stream tells is
+neither lost with a wake-up nor told twice for two of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 
-from agent_mail_core.errors import Forbidden, NotFound, Unavailable
-from agent_mail_core.ids import AgentId
-from agent_mail_core.ports import App, Caller, Wakeup, inbox_topic
-from agent_mail_core.watching import WatchedInbox, inbox_positions
-from agent_mail_server.mcp_inboxes import inbox_of_uri
+from agent_mail_core.errors import Forbidden, Invalid, NotFound, Unavailable
+from agent_mail_core.ports import App, Caller, Wakeup
+from agent_mail_core.watching import inbox_positions
+from agent_mail_server.mcp_subscriptions import Watched, mark_of, watched_resource
 
 TURN = 60.0
 """Seconds of one wait on a wake-up; only how often the wait is begun anew."""
@@ -86,68 +84,78 @@ class Bell:
                     self.ring(reason)
 
 
-@dataclass(slots=True)
-class _Watched:
-    agent_id: AgentId
-    told: int
-    """The position that the client knows of."""
-
-
-class InboxWatch:
-    """The inboxes that one stream tells of, and the positions up to which it has."""
+class ResourceWatch:
+    """The resources that one stream tells of, each with the mark that its client knows of."""
 
     def __init__(self, app: App, caller: Caller, bell: Bell) -> None:
         self._app = app
         self._caller = caller
         self._bell = bell
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, Watched] = {}
 
-    async def follow(self, known: Mapping[str, int]) -> None:
-        """Watch these inboxes and no others. For new ones the position is given that their client knows of.
+    async def follow(self, known: Mapping[str, str]) -> None:
+        """Watch these and no others. For new ones the mark is given that their client knows of.
 
         Those that the caller may not see (any longer) are passed over, and those that cannot be asked for now: call
         again from time to time.
         """
         for uri in self._watched.keys() - known.keys():
-            left = self._watched.pop(uri).agent_id
-            if all(watched.agent_id != left for watched in self._watched.values()):
-                self._bell.leave(inbox_topic(left))
+            left = self._watched.pop(uri)
+            for topic in left.topics:
+                if all(topic not in watched.topics for watched in self._watched.values()):
+                    self._bell.leave(topic)
         for uri in known.keys() - self._watched.keys():
             try:
-                inbox = await inbox_of_uri(self._app, self._caller, uri)
-            except (NotFound, Forbidden, Unavailable):
+                watched = await watched_resource(self._app, self._caller, uri)
+            except (NotFound, Forbidden, Invalid, Unavailable):
                 continue
-            await self.add(uri, WatchedInbox(inbox.agent_id, known[uri]))
+            watched.mark = known[uri]
+            await self.add(uri, watched)
 
-    async def add(self, uri: str, inbox: WatchedInbox) -> None:
-        """Watch one more, from a position on."""
-        self._watched[uri] = _Watched(inbox.agent_id, inbox.position)
-        topic = inbox_topic(inbox.agent_id)
-        await self._bell.follow(topic, self._app.wakeups.subscribe(topic))
+    async def add(self, uri: str, watched: Watched) -> None:
+        """Watch one more, from its mark on."""
+        self._watched[uri] = watched
+        for topic in watched.topics:
+            await self._bell.follow(topic, self._app.wakeups.subscribe(topic))
 
     async def grown(self, reasons: frozenset[str] | None = None) -> list[str]:
-        """The inboxes with mail that the client does not know of, which it then does.
+        """Those that have changed since the client heard of them, which it then has.
 
         With reasons, looks only where a wake-up says so. While the database is away there is none.
         """
-        asked = {
-            uri: watched
+        asked = [
+            (uri, watched)
             for uri, watched in self._watched.items()
-            if reasons is None or inbox_topic(watched.agent_id) in reasons
-        }
-        if not asked:
-            return []
+            if reasons is None or not reasons.isdisjoint(watched.topics)
+        ]
         try:
-            found = await inbox_positions(self._app, {watched.agent_id for watched in asked.values()})
+            marks = await self._marks([watched for _, watched in asked])
         except Unavailable:
             return []
-        grown = [uri for uri, watched in asked.items() if found[watched.agent_id] != watched.told]
-        for uri in grown:
-            asked[uri].told = found[asked[uri].agent_id]
+        grown = []
+        for (uri, watched), mark in zip(asked, marks, strict=True):
+            if mark != watched.mark:
+                watched.mark = mark
+                grown.append(uri)
         return grown
+
+    async def _marks(self, asked: Sequence[Watched]) -> list[str]:
+        """What there is now; the mark that is known already of what is gone."""
+        inboxes = {watched.agent_id for watched in asked if watched.agent_id is not None}
+        positions = await inbox_positions(self._app, inboxes) if inboxes else {}
+        marks = []
+        for watched in asked:
+            if watched.agent_id is not None:
+                marks.append(str(positions[watched.agent_id]))
+                continue
+            try:
+                marks.append(await mark_of(self._app, self._caller, watched.named))
+            except (NotFound, Forbidden):
+                marks.append(watched.mark)
+        return marks
 
     @property
     def state(self) -> str:
         """What the client knows of, in a few letters: equal when it is equal."""
-        told = sorted(f"{uri}#{watched.told}" for uri, watched in self._watched.items())
+        told = sorted(f"{uri}#{watched.mark}" for uri, watched in self._watched.items())
         return hashlib.blake2b("\n".join(told).encode(), digest_size=8).hexdigest()

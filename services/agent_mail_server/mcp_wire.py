@@ -13,9 +13,10 @@ import orjson
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, ErrorData, RequestId
 from starlette.types import Receive, Scope, Send
 
-from agent_mail_core.errors import AgentMailError, MalformedRequest, Unavailable
+from agent_mail_core.errors import AgentMailError, MalformedRequest
 from agent_mail_server.arguments import parse_json
-from agent_mail_server.errors import RETRY_AFTER_SECONDS, error_body, http_status
+from agent_mail_server.errors import error_body, http_status
+from agent_mail_server.http_request import retry_headers
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -60,11 +61,12 @@ class Reply(NamedTuple):
 
 def read_headers(scope: Scope) -> dict[str, str]:
     """Headers by lower-case name; the values of one that is repeated are joined by commas (RFC 9110 §5.3)."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name = raw_name.decode("latin-1")
-        value = raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    lines = header_lines(scope)
+    headers = dict(lines)
+    if len(headers) != len(lines):
+        headers = {}
+        for name, value in lines:
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 
@@ -171,8 +173,8 @@ async def send_refusal(send: Send, refused: Refused) -> None:
     await send_json(send, refused.status, error_message(refused.message_id, refused.error), refused.headers)
 
 
-def refusal(error: AgentMailError, request_id: str) -> Refused:
-    """An error of a port, outside a tool call."""
-    headers = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if isinstance(error, Unavailable) else []
+def refusal(error: AgentMailError, request_id: str, message_id: RequestId | None = None) -> Refused:
+    """An error of a port or of a limit, outside a tool call."""
     body = error_body(error, request_id)["error"]
-    return Refused(http_status(error), error.message, INTERNAL_ERROR, data=body, headers=headers)
+    headers = retry_headers(error)
+    return Refused(http_status(error), error.message, INTERNAL_ERROR, message_id=message_id, data=body, headers=headers)

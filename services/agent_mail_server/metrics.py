@@ -22,6 +22,7 @@ from agent_mail_core.health import MetricsSnapshot, OperationCount
 from agent_mail_core.ports import Metrics
 from agent_mail_server.errors import STATUS_AND_EXIT
 from agent_mail_server.operations import OPERATIONS, Operation
+from agent_mail_worker.metrics import JobMetrics
 
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -117,6 +118,7 @@ class ServerMetrics(Metrics):
     """The counters of one worker, which tells those of all workers of its port."""
 
     def __init__(self, figures: SharedFigures | None = None, row: int = 0) -> None:
+        self.jobs = JobMetrics()
         self._shared = figures or SharedFigures()
         self._row = self._shared.rows[row]
         self._operations = {name: _Figures(self._row, self._shared.operation(name)) for name in self._shared.names}
@@ -194,6 +196,7 @@ class ServerMetrics(Metrics):
         """The same in Prometheus' text format."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
+        registry.register(self.jobs)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:

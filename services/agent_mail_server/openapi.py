@@ -69,7 +69,7 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "description": "Done.",
         "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
-        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model=operation.result_type.__name__)}}},
+        "content": _answer_content(operation),
     }
     described: dict[str, Any] = {
         "operationId": operation.name,
@@ -91,6 +91,12 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     if method == "POST":
         described["requestBody"] = _body(operation, schema)
     return described
+
+
+def _answer_content(operation: Operation) -> dict[str, Any]:
+    if operation.file_types:
+        return {media_type: {} for media_type in operation.file_types}
+    return {"application/json": {"schema": {"$ref": REFERENCE.format(model=operation.result_type.__name__)}}}
 
 
 def _statuses(operation: Operation) -> list[int]:

@@ -13,31 +13,56 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_type_hints
 
-from agent_mail_core.agents import (
-    list_agents,
-    register_agent,
-    retire_agent,
-    suggest_agent_names,
-    update_agent,
-    whois,
+from agent_mail_core.acquiring import acquire_build_slot
+from agent_mail_core.activity import list_activity
+from agent_mail_core.agent_changes import retire_agent, transfer_agent, update_agent
+from agent_mail_core.agent_details import whois
+from agent_mail_core.agents import list_agents, register_agent, suggest_agent_names
+from agent_mail_core.archive_reading import archive_log, archive_show
+from agent_mail_core.attachments import add_attachment, get_attachment
+from agent_mail_core.broadcasting import broadcast_message
+from agent_mail_core.build_slots import list_slots
+from agent_mail_core.contact_book import (
+    add_contact,
+    block_contact,
+    list_contacts,
+    respond_contact,
+    set_contact_policy,
+    unblock_contact,
 )
+from agent_mail_core.dead_jobs import drop_job, list_dead_jobs, retry_job
 from agent_mail_core.fields import Request, Result
+from agent_mail_core.hand_off import hand_off
 from agent_mail_core.health import health, metrics, ready
+from agent_mail_core.holding import force_release_file, release_file, renew_file
 from agent_mail_core.mailboxes import acknowledge_message, check_inbox, mark_read
 from agent_mail_core.message_search import search_messages
 from agent_mail_core.messages import get_message, list_outbox
+from agent_mail_core.overseer import send_overseer_message
+from agent_mail_core.path_checks import check_paths
 from agent_mail_core.pending_acks import list_pending_acks
 from agent_mail_core.ports import Role
 from agent_mail_core.product_inbox import product_inbox
 from agent_mail_core.products import ensure_product, link_project, list_products, unlink_project
+from agent_mail_core.project_deletion import delete_project
 from agent_mail_core.project_details import get_project
+from agent_mail_core.project_export import export_project
 from agent_mail_core.projects import ensure_project, list_projects
+from agent_mail_core.reservations import list_reservations
+from agent_mail_core.reserving import reserve_file
+from agent_mail_core.review_requests import request_review
+from agent_mail_core.reviewing import cancel_review, claim_review, complete_review
+from agent_mail_core.reviews import get_review, list_reviews
 from agent_mail_core.sending import reply_message, send_message
+from agent_mail_core.session_start import start_session
+from agent_mail_core.slot_holding import release_build_slot, renew_build_slot, set_slot_capacity
+from agent_mail_core.summarizing import summarize_thread
+from agent_mail_core.thread_preparation import prepare_thread
 from agent_mail_core.threads import get_thread, list_threads
 from agent_mail_core.waiting import wait_for_messages
 
 UseCase = Callable[[Any, Any, Any], Awaitable[Result]]
-READ, WRITE = Role.reader, Role.writer
+READ, WRITE, OVERSEE, ADMINISTRATE = Role.reader, Role.writer, Role.overseer, Role.admin
 
 
 @dataclass(frozen=True)
@@ -51,6 +76,10 @@ class Operation:
     status: int = 200
     is_core: bool = False
     """Also in the MCP endpoint's short list of tools."""
+    is_tool: bool = True
+    """Over MCP too."""
+    file_types: tuple[str, ...] = ()
+    """REST answers with a file, of one of these media types, where MCP answers with JSON."""
     is_public: bool = False
     """Answers without a credential."""
     is_waiting: bool = False
@@ -114,12 +143,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(ensure_project, ("POST /api/project/ensure",), WRITE, is_core=True, is_repeatable=True),
     Operation(list_projects, ("GET /api/project/list",), READ),
     Operation(get_project, ("GET /api/project/{project_slug}",), READ),
+    Operation(delete_project, ("DELETE /api/project/{project_slug}",), ADMINISTRATE, is_tool=False),
     # Agents
     Operation(register_agent, ("POST /api/agent/register",), WRITE, is_core=True),
     Operation(list_agents, ("GET /api/agent/list",), READ, is_core=True),
     Operation(whois, ("GET /api/agent/whois",), READ),
     Operation(update_agent, ("POST /api/agent/update",), WRITE, is_repeatable=True),
     Operation(retire_agent, ("POST /api/agent/retire",), WRITE, is_repeatable=True),
+    Operation(transfer_agent, ("POST /api/agent/transfer",), ADMINISTRATE, is_repeatable=True, is_tool=False),
     Operation(suggest_agent_names, ("GET /api/agent/names",), READ),
     # Mail
     Operation(send_message, ("POST /api/message/send",), WRITE, status=201, is_core=True),
@@ -135,12 +166,65 @@ OPERATIONS: tuple[Operation, ...] = (
     # Threads
     Operation(list_threads, ("GET /api/thread/list",), READ),
     Operation(get_thread, ("GET /api/thread/{thread_id}",), READ, is_core=True),
+    Operation(summarize_thread, ("POST /api/thread/summarize",), READ, is_waiting=True),
+    # Contacts
+    Operation(add_contact, ("POST /api/contact/add",), WRITE, is_repeatable=True),
+    Operation(respond_contact, ("POST /api/contact/respond",), WRITE, is_repeatable=True),
+    Operation(list_contacts, ("GET /api/contact/list",), READ),
+    Operation(block_contact, ("POST /api/contact/block",), WRITE, is_repeatable=True),
+    Operation(unblock_contact, ("POST /api/contact/unblock",), WRITE, is_repeatable=True),
+    Operation(set_contact_policy, ("POST /api/contact/policy",), WRITE, is_repeatable=True),
+    # File reservations
+    Operation(reserve_file, ("POST /api/file/reserve",), WRITE, is_core=True, is_waiting=True),
+    Operation(release_file, ("POST /api/file/release",), WRITE, is_core=True, is_repeatable=True),
+    Operation(renew_file, ("POST /api/file/renew",), WRITE),
+    Operation(check_paths, ("GET /api/file/check", "POST /api/file/check"), READ),
+    Operation(list_reservations, ("GET /api/file/list",), READ),
+    Operation(force_release_file, ("POST /api/file/force-release",), WRITE, is_repeatable=True),
+    # Build slots
+    Operation(acquire_build_slot, ("POST /api/build/acquire",), WRITE, is_waiting=True),
+    Operation(renew_build_slot, ("POST /api/build/renew",), WRITE),
+    Operation(release_build_slot, ("POST /api/build/release",), WRITE, is_repeatable=True),
+    Operation(list_slots, ("GET /api/build/list",), READ),
+    Operation(set_slot_capacity, ("POST /api/build/capacity",), ADMINISTRATE, is_repeatable=True, is_tool=False),
     # Products
     Operation(ensure_product, ("POST /api/product/ensure",), WRITE, is_repeatable=True),
     Operation(link_project, ("POST /api/product/link",), WRITE, is_repeatable=True),
     Operation(unlink_project, ("POST /api/product/unlink",), WRITE, is_repeatable=True),
     Operation(product_inbox, ("GET /api/product/inbox",), READ),
     Operation(list_products, ("GET /api/product/list",), READ),
+    # Sessions
+    Operation(prepare_thread, ("POST /api/session/prepare-thread",), READ, is_waiting=True),
+    # Working together
+    Operation(start_session, ("POST /api/session/start",), WRITE, is_core=True),
+    Operation(hand_off, ("POST /api/session/hand-off",), WRITE, status=201),
+    Operation(request_review, ("POST /api/review/request",), WRITE, status=201),
+    Operation(claim_review, ("POST /api/review/claim",), WRITE),
+    Operation(complete_review, ("POST /api/review/complete",), WRITE),
+    Operation(cancel_review, ("POST /api/review/cancel",), WRITE, is_repeatable=True),
+    Operation(get_review, ("GET /api/review/get",), READ),
+    Operation(list_reviews, ("GET /api/review/list",), READ),
+    Operation(broadcast_message, ("POST /api/message/broadcast",), WRITE, status=201),
+    Operation(send_overseer_message, ("POST /api/overseer/send",), OVERSEE, status=201, is_tool=False),
+    # Files, activity, export
+    Operation(add_attachment, ("POST /api/attachment/add",), WRITE, status=201),
+    Operation(
+        get_attachment, ("GET /api/attachment/{attachment_id}",), READ, file_types=("application/octet-stream", "*/*")
+    ),
+    Operation(list_activity, ("GET /api/activity/list",), READ),
+    Operation(archive_log, ("GET /api/archive/log",), READ),
+    Operation(archive_show, ("GET /api/archive/show",), READ),
+    Operation(
+        export_project,
+        ("GET /api/project/{project_slug}/export",),
+        READ,
+        is_tool=False,
+        file_types=("application/json", "text/markdown", "text/html", "text/csv"),
+    ),
+    # Administration
+    Operation(list_dead_jobs, ("GET /api/admin/job/dead",), ADMINISTRATE, is_tool=False),
+    Operation(retry_job, ("POST /api/admin/job/retry",), ADMINISTRATE, is_repeatable=True, is_tool=False),
+    Operation(drop_job, ("POST /api/admin/job/drop",), ADMINISTRATE, is_repeatable=True, is_tool=False),
 )
 
 BY_NAME: dict[str, Operation] = {operation.name: operation for operation in OPERATIONS}

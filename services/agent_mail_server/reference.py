@@ -20,6 +20,8 @@ _GROUPS = {
     "inbox": "Mail",
     "outbox": "Mail",
     "thread": "Threads",
+    "attachment": "Files",
+    "activity": "Activity",
 }
 SERVER_GROUP = "Server"
 

@@ -9,15 +9,23 @@ import json
 import logging
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import orjson
 import structlog
 
 from agent_mail_core.settings import Settings
+from agent_mail_server.deadlines import alarms
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-QUIET = ("httpx", "httpcore", "mcp", "_granian", "asyncio", "granian")
+HELD_SECONDS = 0.02
+"""How long an access line may wait for others: what is lost when the process is killed."""
+
+PIPE_BUF = 4096
+"""Bytes that one write puts into a pipe in one piece, so that workers do not write into each other's lines."""
+
+QUIET = ("httpx", "httpcore", "mcp", "_granian", "asyncio", "granian", "arq")
 """Libraries whose chatter below a warning helps nobody."""
 
 
@@ -63,10 +71,20 @@ def configure(settings: Settings, stream: BinaryIO | None = None) -> None:
 
 
 class AccessLog:
-    """Writes one line for each request."""
+    """Writes one line for each request.
+
+    JSON is made here, not by structlog's processors, and the lines of a moment are written together: a write for each
+    cost a request 20 µs of 140, as it lets other threads take the interpreter.
+    """
 
     def __init__(self) -> None:
         self._logger: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
+        self._is_on = self._logger.is_enabled_for(logging.INFO)
+        configured = structlog.get_config()
+        is_json = isinstance(configured["processors"][-1], structlog.processors.JSONRenderer)
+        self._lines: structlog.BytesLogger | None = configured["logger_factory"]() if is_json else None
+        self._held: list[bytes] = []
+        self._size = 0
 
     def write(
         self,
@@ -80,6 +98,8 @@ class AccessLog:
         code: str | None,
     ) -> None:
         """The line of one request; `path` without its query."""
+        if not self._is_on:
+            return
         facts: dict[str, Any] = {"method": method, "path": path, "status": status, "duration_ms": duration_ms}
         facts["request_id"] = request_id
         if principal:
@@ -88,7 +108,26 @@ class AccessLog:
             facts["operation"] = operation
         if code is not None:
             facts["code"] = code
-        self._logger.info("request", **facts)
+        if self._lines is None:
+            self._logger.info("request", **facts)
+        else:
+            facts |= {"event": "request", "level": "info", "timestamp": datetime.now(UTC)}
+            self._hold(_json(facts))
+
+    def _hold(self, line: bytes) -> None:
+        if self._size + len(line) >= PIPE_BUF:
+            self.flush()
+        if not self._held:
+            alarms(HELD_SECONDS).set(self, self.flush)
+        self._held.append(line)
+        self._size += len(line) + 1
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held and self._lines is not None:
+            alarms(HELD_SECONDS).clear(self)
+            lines, self._held, self._size = self._held, [], 0
+            self._lines.msg(b"\n".join(lines))
 
     def failed(self, request_id: str, operation: str | None, error: BaseException) -> None:
         """The line of a fault of ours, with its cause."""
@@ -110,7 +149,7 @@ class _Lines:
 
 def _json(event: Any, **_: Any) -> bytes:
     try:
-        return orjson.dumps(event, default=str)
+        return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z)
     except TypeError:  # a lone surrogate
         return json.dumps(event, default=str).encode()
 

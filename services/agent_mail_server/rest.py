@@ -13,6 +13,7 @@ from agent_mail_core.health import Readiness
 from agent_mail_core.ports import App, Caller
 from agent_mail_server.arguments import parse_json, read_object, read_query
 from agent_mail_server.callers import Callers
+from agent_mail_server.deadlines import deadline
 from agent_mail_server.dispatch import counted, perform
 from agent_mail_server.http_request import Answer, ClientGone, HttpRequest
 from agent_mail_server.limiting import count, limit_headers
@@ -71,8 +72,7 @@ class RestApi:
         else:
             result = await performing
         headers = limit_headers(operation.is_write, self._app, allowance) if allowance is not None else []
-        body = result.__pydantic_serializer__.to_json(result, exclude_none=True)
-        return Answer(_status(operation, result), body, headers=headers)
+        return Answer(_status(operation, result), result.to_json(), headers=headers)
 
     def _caller(self, operation: Operation, http: HttpRequest) -> Caller:
         if operation.is_public:
@@ -100,7 +100,7 @@ class RestApi:
         settings = self._app.settings
         declared = http.headers.get(b"content-length")
         try:
-            async with asyncio.timeout(settings.request_timeout_seconds):
+            with deadline(settings.request_timeout_seconds):
                 body = await http.body(settings.max_body_bytes)
         except TimeoutError:
             raise MalformedRequest("The body did not arrive in time.") from None

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from agent_mail_cluster.memory.waiters import MemoryWaiters
+from agent_mail_core.archive import Archive
 from agent_mail_core.clock import SystemClock
 from agent_mail_core.health import DatabaseWatch
 from agent_mail_core.ports import App, Store
@@ -22,9 +23,14 @@ from agent_mail_server.app import AgentMailServer
 from agent_mail_server.cluster import Cluster, cluster
 from agent_mail_server.mcp import McpEndpoint
 from agent_mail_server.metrics import ServerMetrics
+from agent_mail_summaries.opening import open_summarizer
+from agent_mail_worker.working import working
 
 MCP_PATIENCE = 1.0
 """Seconds for MCP calls that wait: they have been woken, so those left over are stuck."""
+
+JOBS_PATIENCE = 1.5
+"""Seconds for background jobs that run when the server stops; the others are given back, and done after its start."""
 
 WATCH_SECONDS = 1.0
 """How often one query looks for mail whose wake-up may be lost, for all waiting calls of this worker."""
@@ -71,7 +77,7 @@ class Drainage:
 
 @asynccontextmanager
 async def running_server(
-    settings: Settings, store: Store, metrics: ServerMetrics | None = None
+    settings: Settings, store: Store, metrics: ServerMetrics | None = None, archive: Archive | None = None
 ) -> AsyncIterator[RunningServer]:
     """A server on an open store, which stays the caller's; its background work runs inside the block."""
     clock = SystemClock()
@@ -79,7 +85,7 @@ async def running_server(
     presence = PresenceLog(clock)
     drainage = Drainage()
     database = DatabaseWatch(store)
-    async with cluster(settings, clock) as ports:
+    async with cluster(settings, clock) as ports, open_summarizer(settings) as summarizer:
         app = App(
             store=store,
             wakeups=ports.wakeups,
@@ -99,18 +105,38 @@ async def running_server(
             is_draining=lambda: drainage.has_begun,
             is_leaving=lambda: drainage.is_leaving,
             is_database_away=lambda: database.is_away,
+            jobs=ports.jobs,
+            archive=archive,
+            summarizer=summarizer,
             dependencies=ports.dependencies,
         )
         mcp = McpEndpoint(app, metrics)
         asgi = AgentMailServer(app, metrics, mcp, lambda: drainage.closes_connections)
         background = [_spawn(_flush(presence, store)), _spawn(_watch(ports, store, metrics)), _spawn(database.run())]
         try:
-            yield RunningServer(app, asgi, metrics, ports, mcp, drainage)
+            async with _jobs(app, ports, metrics):
+                yield RunningServer(app, asgi, metrics, ports, mcp, drainage)
         finally:
             for task in background:
                 task.cancel()
             await asyncio.wait(background)
+            asgi.flush_log()
             await _flush_once(presence, store, everything=True)
+
+
+@asynccontextmanager
+async def _jobs(app: App, ports: Cluster, metrics: ServerMetrics) -> AsyncIterator[None]:
+    """A server alone does the background work itself; in a cluster job workers do it, and it only tells how much."""
+    if app.settings.redis_url is None:
+        async with working(app, ports.hear_jobs, metrics.jobs, JOBS_PATIENCE):
+            yield
+        return
+    watching = _spawn(metrics.jobs.watch(app.store))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -13,7 +13,6 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from agent_mail_core.fields import Request, Result
-from agent_mail_core.ids import LARGEST_ID
 
 
 class CompactJsonSchema(GenerateJsonSchema):
@@ -39,19 +38,9 @@ class CompactJsonSchema(GenerateJsonSchema):
         return described
 
 
-class ToolJsonSchema(CompactJsonSchema):
-    """Without the bounds of texts, lists and ids: a call that breaks one is told so; each costs tokens in a list."""
-
-    def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
-        return {"type": "string"}
-
-    def list_schema(self, schema: core_schema.ListSchema) -> JsonSchemaValue:
-        described = super().list_schema(schema)
-        return {key: value for key, value in described.items() if key not in ("minItems", "maxItems")}
-
-    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
-        described = super().int_schema(schema)
-        return {"type": "integer"} if described.get("maximum") == LARGEST_ID else described
+UNSHOWN = frozenset({"minLength", "maxLength", "pattern", "minItems", "maxItems"})
+LARGEST_SHOWN = 1_000_000
+"""Nobody who means it asks for more."""
 
 
 def request_schema(model: type[Request]) -> dict[str, Any]:
@@ -59,9 +48,28 @@ def request_schema(model: type[Request]) -> dict[str, Any]:
     return model.model_json_schema(schema_generator=CompactJsonSchema)
 
 
-def tool_schema(model: type[Request]) -> dict[str, Any]:
-    """The same as tools show it, in fewer words."""
-    return model.model_json_schema(schema_generator=ToolJsonSchema)
+def tool_schema(model: type[Request], is_closed: bool = True) -> dict[str, Any]:
+    """The same as tools show it, in fewer tokens: without bounds that go without saying, or that a call is told of.
+
+    `is_closed`: say that other arguments are refused.
+    """
+    schema = request_schema(model)
+    for name, argument in schema["properties"].items():
+        schema["properties"][name] = _shortened(argument)
+    if not is_closed:
+        del schema["additionalProperties"]
+    return schema
+
+
+def _shortened(argument: dict[str, Any]) -> dict[str, Any]:
+    shown = {key: value for key, value in argument.items() if key not in UNSHOWN}
+    if shown.get("minimum") in (0, 1):
+        del shown["minimum"]
+    if shown.get("maximum", 0) > LARGEST_SHOWN:
+        del shown["maximum"]
+    if "items" in shown:
+        shown["items"] = _shortened(shown["items"])
+    return shown
 
 
 def result_schema(model: type[Result]) -> dict[str, Any]:

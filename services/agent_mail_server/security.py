@@ -31,6 +31,8 @@ API_HEADERS: Headers = [
 ]
 """On every answer that is data."""
 
+API_HEADER_NAMES = frozenset(name for name, _ in API_HEADERS)
+
 PAGE_HEADERS: Headers = [
     *COMMON_HEADERS,
     (

@@ -25,7 +25,9 @@ def with_caller(endpoint: ASGIApp, caller: Caller = ANN) -> ASGIApp:
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[str]:
     """The application on a socket of this process; its URL."""
-    config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, port=0, log_level="warning", lifespan="off", interface="asgi3", timeout_graceful_shutdown=2
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     try:

@@ -5,7 +5,8 @@ The client is a tiny ASGI server: it sees every event of an answer, and can leav
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import cycle
@@ -24,7 +25,7 @@ from agent_mail_core.settings import Settings
 from agent_mail_server.mcp import McpEndpoint
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import OPERATIONS, Operation
-from tests.contract.clusters import Worker, memory_worker
+from tests.contract.clusters import Worker, memory_worker, redis_workers
 
 MODERN = "2026-07-28"
 HANDSHAKES = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -102,12 +103,23 @@ TEST_OPERATIONS = (
 
 
 class Workers:
-    """The ports of the workers that a test has: none for one in memory, or several that requests alternate on.
-
-    The fixture `workers` of conftest.py sets it.
-    """
+    """The ports of the workers that a test has: none for one in memory, or several that requests alternate on."""
 
     current: ClassVar[Sequence[Worker]] = ()
+
+
+@asynccontextmanager
+async def alternating_workers(redis_url: str | None) -> AsyncIterator[None]:
+    """Two workers on a Redis for what is made within the block; one in memory without."""
+    if redis_url is None:
+        yield
+        return
+    async with redis_workers(redis_url, 2) as both:
+        Workers.current = both
+        try:
+            yield
+        finally:
+            Workers.current = ()
 
 
 def make_app(settings: Settings | None = None, store: Store | None = None) -> App:
@@ -168,13 +180,15 @@ def make_endpoint(
     operations: Iterable[Operation] = TEST_OPERATIONS,
     server: Served | None = None,
     alternates: bool = True,
+    stores: Sequence[Store] = (),
     **options: Any,
 ) -> Alternating:
-    """The endpoints of all workers; of the first one alone unless it `alternates`."""
+    """The endpoints of all workers; of the first one alone unless it `alternates`. `stores` are the others' own."""
     apps = [app]
-    for ports in Workers.current[1:] if alternates else ():
+    for number, ports in enumerate(Workers.current[1:] if alternates else ()):
         names = ("wakeups", "sessions", "signals", "replies", "stream_log", "subscriptions", "limits")
-        apps.append(replace(app, **{name: getattr(ports, name) for name in names}))
+        store = stores[number] if stores else app.store
+        apps.append(replace(app, store=store, **{name: getattr(ports, name) for name in names}))
         BENCHES[id(ports.sessions)] = bench_of(app)
     return Alternating(
         [

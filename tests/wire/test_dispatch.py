@@ -20,12 +20,12 @@ class Done(Result):
     tries: int = 1
 
 
-async def test_a_read_ends_at_its_deadline(fresh_sqlite: str) -> None:
+async def test_a_read_ends_at_its_deadline(one_process: str) -> None:
     async def hang(app: App, caller: Caller, request: NoArguments) -> Done:
         await asyncio.Event().wait()
         return Done()
 
-    async with served(fresh_sqlite, request_timeout_seconds=0.05) as server:
+    async with served(one_process, request_timeout_seconds=0.05) as server:
         with pytest.raises(Unavailable):
             async with asyncio.timeout(10):
                 await perform(
@@ -33,7 +33,7 @@ async def test_a_read_ends_at_its_deadline(fresh_sqlite: str) -> None:
                 )
 
 
-async def test_a_write_that_began_ends_though_its_caller_has_gone(fresh_sqlite: str) -> None:
+async def test_a_write_that_began_ends_though_its_caller_has_gone(one_process: str) -> None:
     began, may_end, has_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def write(app: App, caller: Caller, request: NoArguments) -> Done:
@@ -42,7 +42,7 @@ async def test_a_write_that_began_ends_though_its_caller_has_gone(fresh_sqlite: 
         has_ended.set()
         return Done()
 
-    async with served(fresh_sqlite) as server:
+    async with served(one_process) as server:
         operation = Operation(write, ("POST /x",), Role.writer)
         call = asyncio.create_task(perform(server.app, server.metrics, CALLER, operation, NoArguments()))
         await began.wait()
@@ -55,7 +55,7 @@ async def test_a_write_that_began_ends_though_its_caller_has_gone(fresh_sqlite: 
 
 
 @pytest.mark.parametrize("losses, outcome", [(3, Done(tries=4)), (4, TransactionConflict)])
-async def test_a_lost_race_is_run_three_times_more(fresh_sqlite: str, losses: int, outcome: Any) -> None:
+async def test_a_lost_race_is_run_three_times_more(one_process: str, losses: int, outcome: Any) -> None:
     tries = 0
 
     async def race(app: App, caller: Caller, request: NoArguments) -> Done:
@@ -65,7 +65,7 @@ async def test_a_lost_race_is_run_three_times_more(fresh_sqlite: str, losses: in
             raise TransactionConflict
         return Done(tries=tries)
 
-    async with served(fresh_sqlite) as server:
+    async with served(one_process) as server:
         performing = perform(
             server.app, server.metrics, CALLER, Operation(race, ("POST /x",), Role.writer), NoArguments()
         )
@@ -76,12 +76,12 @@ async def test_a_lost_race_is_run_three_times_more(fresh_sqlite: str, losses: in
                 await performing
 
 
-async def test_a_reader_may_not_write(fresh_sqlite: str) -> None:
+async def test_a_reader_may_not_write(one_process: str) -> None:
     async def write(app: App, caller: Caller, request: NoArguments) -> Done:
         raise AssertionError("it was performed")
 
     reader = Caller(TeamId(1), Principal("local"), Role.reader, "test")
-    async with served(fresh_sqlite) as server:
+    async with served(one_process) as server:
         with pytest.raises(Forbidden):
             await perform(
                 server.app, server.metrics, reader, Operation(write, ("POST /x",), Role.writer), NoArguments()

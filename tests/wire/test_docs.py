@@ -15,7 +15,7 @@ from agent_mail_server.docs_page import docs_html
 from agent_mail_server.examples import EXAMPLES, Example
 from agent_mail_server.operations import BY_NAME, OPERATIONS
 from agent_mail_server.reference import error_rows
-from tests.wire.server import client_of, served
+from tests.wire.server import Place, client_of, fleet
 
 
 class Page(HTMLParser):
@@ -41,8 +41,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-async def client(fresh_sqlite: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with served(fresh_sqlite) as server, client_of(server) as talking:
+async def client(place: Place) -> AsyncIterator[httpx.AsyncClient]:
+    async with fleet(place) as server, client_of(server) as talking:
         yield talking
 
 
@@ -51,9 +51,11 @@ def test_every_operation_has_an_example() -> None:
 
 
 async def test_every_example_works_in_order(client: httpx.AsyncClient) -> None:
+    answers: dict[str, httpx.Response] = {}
     for example in EXAMPLES:
-        method, path, body = example.request()
-        response = await client.request(method, path, json=body)
+        asked = example.after(answers[example.taken_from].json()) if example.taken_from else example
+        method, path, body = asked.request()
+        response = answers[example.operation] = await client.request(method, path, json=body)
         assert response.status_code == BY_NAME[example.operation].status, (example, response.text)
         if example.operation == "wait_for_messages":
             assert response.json()["timed_out"] is False

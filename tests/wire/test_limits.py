@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from agent_mail_server.client_address import ClientAddresses, shown
-from agent_mail_server.running import RunningServer
-from tests.wire.server import URL, error_of, furnish, post, served
+from tests.wire.server import URL, Fleet, Place, error_of, fleet, furnish, post
 
 TOKEN = "a-token-of-some-length"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -20,16 +19,16 @@ SHOP = {"project_slug": "shop"}
 
 
 @asynccontextmanager
-async def limited(database_url: str, **settings: Any) -> AsyncIterator[RunningServer]:
+async def limited(where: Place, **settings: Any) -> AsyncIterator[Fleet]:
     """A server with authentication and small budgets."""
     budgets = {"rate_limit_reads": "5/minute", "rate_limit_writes": "5/minute"}
     bearer = {"auth_mode": "bearer", "http_bearer_token": TOKEN}
-    async with served(database_url, **{**bearer, **budgets, **settings}) as server:
+    async with fleet(where, **{**bearer, **budgets, **settings}) as server:
         yield server
 
 
 @asynccontextmanager
-async def client(server: RunningServer, address: str = "10.0.0.9", **headers: str) -> AsyncIterator[httpx.AsyncClient]:
+async def client(server: Fleet, address: str = "10.0.0.9", **headers: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client at an address."""
     transport = httpx.ASGITransport(server.asgi, client=(address, 1234))
     async with httpx.AsyncClient(transport=transport, base_url=URL, headers=headers) as opened:
@@ -41,8 +40,8 @@ async def reads(http: httpx.AsyncClient, count: int, **query: str) -> list[int]:
     return [(await http.get("/api/project/list", params=query)).status_code for _ in range(count)]
 
 
-async def test_past_the_budget_a_call_is_refused_with_when_to_come_back(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite) as server, client(server, **BEARER) as http:
+async def test_past_the_budget_a_call_is_refused_with_when_to_come_back(place: Place) -> None:
+    async with limited(place) as server, client(server, **BEARER) as http:
         first = await http.get("/api/project/list")
         assert first.headers["ratelimit-policy"] == '"reads";q=5;w=60'
         assert re.fullmatch(r'"reads";r=4;t=(59|60)', first.headers["ratelimit"])
@@ -54,11 +53,11 @@ async def test_past_the_budget_a_call_is_refused_with_when_to_come_back(fresh_sq
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert refused.headers["ratelimit-policy"] == '"reads";q=5;w=60'
         assert re.fullmatch(r'"reads";r=0;t=[0-9]+', refused.headers["ratelimit"])
-        assert [tool.calls for tool in server.metrics.snapshot().tools if tool.operation == "list_projects"] == [6]
+        assert server.calls("list_projects") == 6
 
 
-async def test_reads_and_writes_and_acting_agents_count_apart(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite) as server, client(server, **BEARER) as http:
+async def test_reads_and_writes_and_acting_agents_count_apart(place: Place) -> None:
+    async with limited(place) as server, client(server, **BEARER) as http:
         await furnish(http, "Ann", "Bob")
         for name in ("Ann", "Bob"):
             query = {**SHOP, "agent_name": name}
@@ -71,30 +70,30 @@ async def test_reads_and_writes_and_acting_agents_count_apart(fresh_sqlite: str)
         assert answers[0].headers["ratelimit-policy"] == '"writes";q=5;w=60'
 
 
-async def test_a_team_has_a_budget_too(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite, rate_limit_team="8/minute") as server, client(server, **BEARER) as http:
+async def test_a_team_has_a_budget_too(place: Place) -> None:
+    async with limited(place, rate_limit_team="8/minute") as server, client(server, **BEARER) as http:
         await furnish(http, "Ann", "Bob")
         for name in ("Ann", "Bob", "Cid"):
             last = [await http.get("/api/inbox", params={**SHOP, "agent_name": name}) for _ in range(4)][-1]
         assert (last.status_code, error_of(last)["data"]["budget"]) == (429, "team")
 
 
-async def test_what_is_not_valid_counts_as_well(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite) as server, client(server, **BEARER) as http:
+async def test_what_is_not_valid_counts_as_well(place: Place) -> None:
+    async with limited(place) as server, client(server, **BEARER) as http:
         statuses = [(await http.get("/api/project/list", params={"limit": "many"})).status_code for _ in range(6)]
         assert statuses == [422] * 5 + [429]
 
 
-async def test_probes_metrics_and_assets_are_not_counted(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite) as server, client(server, **BEARER) as http:
+async def test_probes_metrics_and_assets_are_not_counted(place: Place) -> None:
+    async with limited(place) as server, client(server, **BEARER) as http:
         for path in ("/health", "/ready", "/metrics", "/api/metrics", "/docs"):
             answers = [await http.get(path) for _ in range(8)]
             assert [answer.status_code for answer in answers] == [200] * 8, path
             assert "ratelimit" not in answers[0].headers
 
 
-async def test_on_this_machine_without_authentication_there_are_no_limits(fresh_sqlite: str) -> None:
-    async with served(fresh_sqlite, rate_limit_reads="5/minute") as server:
+async def test_on_this_machine_without_authentication_there_are_no_limits(place: Place) -> None:
+    async with fleet(place, rate_limit_reads="5/minute") as server:
         for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
             async with client(server, address) as http:
                 answer = await http.get("/api/project/list")
@@ -102,22 +101,22 @@ async def test_on_this_machine_without_authentication_there_are_no_limits(fresh_
                 assert await reads(http, 8) == [200] * 8
 
 
-async def test_without_authentication_others_are_known_by_their_address(fresh_sqlite: str) -> None:
-    async with served(fresh_sqlite, rate_limit_reads="5/minute") as server:
+async def test_without_authentication_others_are_known_by_their_address(place: Place) -> None:
+    async with fleet(place, rate_limit_reads="5/minute") as server:
         for address in ("10.0.0.9", "10.0.0.10"):
             async with client(server, address) as http:
                 assert await reads(http, 6) == [200] * 5 + [429]
 
 
-async def test_limits_can_be_switched_off(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite, rate_limit_enabled=False) as server, client(server, **BEARER) as http:
+async def test_limits_can_be_switched_off(place: Place) -> None:
+    async with limited(place, rate_limit_enabled=False) as server, client(server, **BEARER) as http:
         assert await reads(http, 8) == [200] * 8
         async with client(server, Authorization="Bearer wrong-token-of-some-length") as stranger:
             assert await reads(stranger, 12) == [401] * 12
 
 
-async def test_refused_credentials_are_limited_by_address_and_hurt_nobody_else(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite, rate_limit_logins="3/minute") as server:
+async def test_refused_credentials_are_limited_by_address_and_hurt_nobody_else(place: Place) -> None:
+    async with limited(place, rate_limit_logins="3/minute") as server:
         async with client(server, Authorization="Bearer wrong-token-of-some-length") as stranger:
             assert await reads(stranger, 4) == [401] * 3 + [429]
             assert (await stranger.post("/mcp", json={})).status_code == 429
@@ -127,8 +126,8 @@ async def test_refused_credentials_are_limited_by_address_and_hurt_nobody_else(f
             assert await reads(http, 5) == [200] * 5
 
 
-async def test_a_tool_call_past_the_budget_is_an_error_result(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite) as server, client(server, **BEARER) as http:
+async def test_a_tool_call_past_the_budget_is_an_error_result(place: Place) -> None:
+    async with limited(place) as server, client(server, **BEARER) as http:
         assert await reads(http, 5) == [200] * 5
         meta = {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -149,16 +148,16 @@ async def test_a_tool_call_past_the_budget_is_an_error_result(fresh_sqlite: str)
         assert '"code":"rate_limited"' in result["content"][0]["text"]
 
 
-async def test_a_wait_counts_once(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite) as server, client(server, **BEARER) as http:
+async def test_a_wait_counts_once(place: Place) -> None:
+    async with limited(place) as server, client(server, **BEARER) as http:
         await furnish(http, "Ann")
         query: dict[str, str | float] = {**SHOP, "agent_name": "Ann", "timeout_seconds": 0.1}
         assert (await http.get("/api/inbox/wait", params=query)).headers["ratelimit"].startswith('"reads";r=4;')
         assert (await http.get("/api/inbox/wait", params=query)).headers["ratelimit"].startswith('"reads";r=3;')
 
 
-async def test_writes_are_told_what_is_left(fresh_sqlite: str) -> None:
-    async with limited(fresh_sqlite) as server, client(server, **BEARER) as http:
+async def test_writes_are_told_what_is_left(place: Place) -> None:
+    async with limited(place) as server, client(server, **BEARER) as http:
         await post(http, "project/ensure", human_key="shop")
         answer = await http.post("/api/project/ensure", json={"human_key": "shop"})
         assert answer.headers["ratelimit"].startswith('"writes";r=3;')

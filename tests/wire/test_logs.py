@@ -12,7 +12,7 @@ import structlog
 from agent_mail_core.settings import Settings
 from agent_mail_server import requests_log
 from agent_mail_server.operations import BY_NAME
-from tests.wire.server import client_of, error_of, furnish, post, served
+from tests.wire.server import Place, client_of, error_of, fleet, furnish, post
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -33,13 +33,13 @@ def written(stream: io.BytesIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-async def test_each_request_has_one_line(fresh_sqlite: str, lines: io.BytesIO) -> None:
+async def test_each_request_has_one_line(place: Place, lines: io.BytesIO) -> None:
     requests_log.configure(Settings(log_format="json"), lines)
-    async with served(fresh_sqlite) as server, client_of(server) as client:
+    async with fleet(place) as server, client_of(server) as client:
         response = await client.get("/api/project/list?query=hidden", headers={"X-Request-Id": "r1"})
         assert response.status_code == 200
         await client.get("/nowhere", headers={"X-Request-Id": "r2"})
-    accessed, refused = written(lines)
+    accessed, refused = sorted(written(lines), key=lambda line: str(line["request_id"]))
     assert accessed.pop("timestamp")
     assert accessed.pop("duration_ms") > 0
     assert accessed == {
@@ -55,9 +55,9 @@ async def test_each_request_has_one_line(fresh_sqlite: str, lines: io.BytesIO) -
     assert (refused["request_id"], refused["status"], refused["code"]) == ("r2", 404, "unknown_operation")
 
 
-async def test_no_line_holds_a_secret_or_a_body(fresh_sqlite: str, lines: io.BytesIO) -> None:
+async def test_no_line_holds_a_secret_or_a_body(place: Place, lines: io.BytesIO) -> None:
     requests_log.configure(Settings(log_format="json", log_level="debug"), lines)
-    async with served(fresh_sqlite, auth_mode="bearer", http_bearer_token=TOKEN) as server:
+    async with fleet(place, auth_mode="bearer", http_bearer_token=TOKEN) as server:
         async with client_of(server, Authorization=f"Bearer {TOKEN}") as client:
             await furnish(client, "BlueLake")
             mail = {"project_slug": "shop", "sender_name": "BlueLake", "recipient_names": ["BlueLake"]}
@@ -73,7 +73,7 @@ async def test_no_line_holds_a_secret_or_a_body(fresh_sqlite: str, lines: io.Byt
 
 
 async def test_a_fault_is_logged_with_its_cause_under_the_id_of_the_answer(
-    fresh_sqlite: str, lines: io.BytesIO, monkeypatch: pytest.MonkeyPatch
+    place: Place, lines: io.BytesIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def failing(app: Any, caller: Any, request: Any) -> Any:
         raise RuntimeError("the cause")
@@ -83,7 +83,7 @@ async def test_a_fault_is_logged_with_its_cause_under_the_id_of_the_answer(
     assert operation.name == "list_projects"
     assert operation.request_type, "computed before the use case is replaced"
     monkeypatch.setitem(operation.__dict__, "use_case", failing)
-    async with served(fresh_sqlite) as server, client_of(server) as client:
+    async with fleet(place) as server, client_of(server) as client:
         error = error_of(await client.get("/api/project/list"))
     failed = next(line for line in written(lines) if line["level"] == "error")
     assert failed["request_id"] == error["request_id"]
@@ -106,9 +106,9 @@ def test_the_level_is_kept_to(lines: io.BytesIO) -> None:
     assert [line["event"] for line in written(lines)] == ["this"]
 
 
-async def test_text_for_people_cannot_steer_the_terminal(fresh_sqlite: str, lines: io.BytesIO) -> None:
+async def test_text_for_people_cannot_steer_the_terminal(place: Place, lines: io.BytesIO) -> None:
     requests_log.configure(Settings(log_format="text"), lines)
-    async with served(fresh_sqlite) as server, client_of(server) as client:
+    async with fleet(place) as server, client_of(server) as client:
         await client.get("/%1b[31m%0aforged")
     text = lines.getvalue().decode()
     assert text.count("\n") == 1

@@ -18,7 +18,12 @@ def refusal(answer: Answer) -> tuple[int, int]:
     return answer.status, answer.json["error"]["code"]
 
 
-CAPABILITIES = {"tools": {"listChanged": False}, "resources": {"listChanged": False, "subscribe": True}}
+CAPABILITIES = {
+    "tools": {"listChanged": False},
+    "resources": {"listChanged": False, "subscribe": True},
+    "prompts": {"listChanged": False},
+    "completions": {},
+}
 
 
 @pytest.fixture
@@ -127,7 +132,7 @@ async def test_sessions_that_cannot_be_reached_are_a_503(client: Client, monkeyp
 async def test_an_unknown_method_is_an_error_of_the_protocol(client: Client, version: str) -> None:
     await client.initialize(version)
     assert refusal(await client.call("nope")) == (200, -32601)
-    assert refusal(await client.call("prompts/list")) == (200, -32601)
+    assert refusal(await client.call("tasks/list")) == (200, -32601)
 
 
 async def test_a_request_of_2026_that_lost_its_header_is_told_so(client: Client) -> None:

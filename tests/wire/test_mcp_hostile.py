@@ -2,14 +2,24 @@
 
 import asyncio
 import json
-from functools import cache
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, Alternating, Client, bench_of, make_app, make_endpoint
+from tests.wire.mcp_wire import (
+    HANDSHAKES,
+    MODERN,
+    Alternating,
+    Client,
+    alternating_workers,
+    bench_of,
+    make_app,
+    make_endpoint,
+)
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())
 values = st.recursive(
@@ -76,21 +86,42 @@ messages = st.one_of(
     ),
 )
 
+thorough = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-@cache
-def endpoint() -> Alternating:
-    """One for all examples; nothing in it waits."""
-    app = make_app()
-    bench_of(app).go_on.set()
-    return make_endpoint(app)
+
+class Talk:
+    """The endpoints of all workers, one for all examples of a test, and a loop of its own to talk to them."""
+
+    def __init__(self, redis_url: str | None) -> None:
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self.endpoint = self._runner.run(self._open(redis_url))
+        self.run = self._runner.run
+
+    async def _open(self, redis_url: str | None) -> Alternating:
+        await self._stack.enter_async_context(alternating_workers(redis_url))
+        app = make_app()
+        bench_of(app).go_on.set()  # nothing waits
+        return make_endpoint(app)
+
+    def close(self) -> None:
+        self._runner.run(self._stack.aclose())
+        self._runner.close()
+
+
+@pytest.fixture
+def talk(shared_redis: str | None) -> Iterator[Talk]:
+    talking = Talk(shared_redis)
+    yield talking
+    talking.close()
 
 
 def dumped(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-async def answered(version: str, body: bytes, message: Any) -> None:
-    client = await Client(endpoint()).speak(version)
+async def answered(endpoint: Alternating, version: str, body: bytes, message: Any) -> None:
+    client = await Client(endpoint).speak(version)
     headers = client.headers()
     if version == MODERN and isinstance(message, dict):
         given = message.get("params")
@@ -110,23 +141,23 @@ async def answered(version: str, body: bytes, message: Any) -> None:
 
 
 @pytest.mark.parametrize("version", [HANDSHAKES[0], HANDSHAKES[-1], MODERN])
-@settings(max_examples=300)
+@thorough
 @given(message=messages)
-def test_any_json(version: str, message: Any) -> None:
-    asyncio.run(answered(version, dumped(message), message))
+def test_any_json(talk: Talk, version: str, message: Any) -> None:
+    talk.run(answered(talk.endpoint, version, dumped(message), message))
 
 
 @pytest.mark.parametrize("version", [HANDSHAKES[-1], MODERN])
-@settings(max_examples=300)
+@thorough
 @given(body=st.binary())
-def test_any_bytes(version: str, body: bytes) -> None:
-    asyncio.run(answered(version, body, None))
+def test_any_bytes(talk: Talk, version: str, body: bytes) -> None:
+    talk.run(answered(talk.endpoint, version, body, None))
 
 
 @pytest.mark.parametrize("version", [HANDSHAKES[-1], MODERN])
-@settings(max_examples=300)
+@thorough
 @given(given_params=params)
-def test_any_call_of_a_tool(version: str, given_params: Any) -> None:
+def test_any_call_of_a_tool(talk: Talk, version: str, given_params: Any) -> None:
     message: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": given_params}
     if version == MODERN and isinstance(given_params, dict) and isinstance(given_params.get("_meta", {}), dict):
         envelope = {
@@ -134,10 +165,10 @@ def test_any_call_of_a_tool(version: str, given_params: Any) -> None:
             "io.modelcontextprotocol/clientCapabilities": {},
         }
         message["params"] = {**given_params, "_meta": {**envelope, **given_params.get("_meta", {})}}
-    asyncio.run(answered(version, dumped(message), message))
+    talk.run(answered(talk.endpoint, version, dumped(message), message))
 
 
-@settings(max_examples=300)
+@thorough
 @given(
     headers=st.lists(
         st.tuples(
@@ -162,13 +193,13 @@ def test_any_call_of_a_tool(version: str, given_params: Any) -> None:
     method=st.sampled_from(["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS"]),
     query=st.one_of(st.just(""), st.binary().map(lambda raw: "toolset=" + raw.hex())),
 )
-def test_any_headers(headers: list[tuple[str, str]], method: str, query: str) -> None:
+def test_any_headers(talk: Talk, headers: list[tuple[str, str]], method: str, query: str) -> None:
     async def go() -> None:
-        client = Client(endpoint())
+        client = Client(talk.endpoint)
         scope_headers = [(name, value.encode("latin-1").decode("latin-1")) for name, value in headers]
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "health"}}).encode()
         answer = await client.open(method, body, scope_headers, query).complete()
         assert answer.json["jsonrpc"] == "2.0"
         assert 400 <= answer.status < 500 or answer.json["result"]
 
-    asyncio.run(go())
+    talk.run(go())

@@ -6,7 +6,6 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agent_mail_server.aliases import TOOL_ALIASES
 from agent_mail_server.mcp import McpEndpoint
 from agent_mail_server.mcp_wire import Message
 from agent_mail_server.metrics import ServerMetrics
@@ -129,7 +128,7 @@ async def test_an_unknown_tool_is_a_protocol_error_that_names_near_ones(version:
 async def test_the_list_is_the_table_in_its_order(version: str) -> None:
     client = await Client(make_endpoint(make_app(), OPERATIONS)).speak(version)
     result = (await client.call("tools/list")).json["result"]
-    assert [tool["name"] for tool in result["tools"]] == [operation.name for operation in OPERATIONS]
+    assert [tool["name"] for tool in result["tools"]] == [each.name for each in OPERATIONS if each.is_tool]
     assert "nextCursor" not in result
     for tool in result["tools"]:
         operation = BY_NAME[tool["name"]]
@@ -150,30 +149,18 @@ async def test_the_list_is_the_table_in_its_order(version: str) -> None:
         assert (result["ttlMs"], result["cacheScope"]) == (300_000, "private")
 
 
-async def test_the_core_list_is_short_and_every_tool_stays_callable() -> None:
+async def test_what_is_no_tool_cannot_be_called() -> None:
     client = await Client(make_endpoint(make_app(), OPERATIONS)).speak(MODERN)
-    tools = (await client.call("tools/list", query="toolset=core")).json["result"]["tools"]
-    assert [tool["name"] for tool in tools] == [operation.name for operation in OPERATIONS if operation.is_core]
-    assert all("outputSchema" not in tool for tool in tools)
-    answer = await client.post(client.message("tools/call", {"name": "health"}), query="toolset=core").complete()
-    assert answer.json["result"]["isError"] is False
+    for operation in OPERATIONS:
+        if not operation.is_tool:
+            answer = await client.tool(operation.name, {"project_slug": "shop"}).complete()
+            assert answer.json["error"]["code"] == -32602, operation.name
 
 
 async def test_another_toolset_is_refused() -> None:
     client = await Client(make_endpoint(make_app())).speak(MODERN)
     answer = await client.call("tools/list", query="toolset=cor")
     assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
-
-
-@pytest.mark.parametrize("query, limit", [("", 10_000), ("toolset=core", 2_500)])
-async def test_the_lists_keep_their_budgets(query: str, limit: int) -> None:
-    """A token of such text is about four characters; 3.5 is on the safe side."""
-    client = await Client(make_endpoint(make_app(), OPERATIONS)).speak(MODERN)
-    tools = (await client.call("tools/list", query=query)).json["result"]["tools"]
-    texts = [
-        tool["name"] + tool["description"] + json.dumps(tool["inputSchema"], separators=(",", ":")) for tool in tools
-    ]
-    assert sum(map(len, texts)) / 3.5 <= limit
 
 
 @pytest.mark.parametrize("version", REVISIONS)
@@ -192,12 +179,3 @@ async def test_a_cursor_of_no_list_is_refused(version: str) -> None:
     client = await Client(make_endpoint(make_app())).speak(version)
     answer = await client.call("tools/list", {"cursor": "2"})
     assert answer.json["error"]["code"] == -32602
-
-
-@pytest.mark.parametrize("alias, name", TOOL_ALIASES.items())
-async def test_an_alias_is_callable_but_not_listed(alias: str, name: str) -> None:
-    client = await Client(make_endpoint(make_app())).speak(MODERN)
-    tools = (await client.call("tools/list")).json["result"]["tools"]
-    assert alias not in [tool["name"] for tool in tools]
-    result = (await client.tool(alias, {"nonsense": 1}).complete()).json["result"]
-    assert f"{name} has no argument" in json.loads(result["content"][0]["text"])["error"]["message"]

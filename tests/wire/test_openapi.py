@@ -12,8 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from agent_mail_client.client import ApiError, MailClient, NoSuchOperation, Unreachable
 from agent_mail_server.openapi import openapi
 from agent_mail_server.operations import OPERATIONS, Operation
-from agent_mail_server.running import RunningServer
-from tests.wire.server import URL, client_of, served
+from tests.wire.server import URL, Fleet, Place, client_of, fleet
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +22,8 @@ def description() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def server(fresh_sqlite: str) -> AsyncIterator[RunningServer]:
-    async with served(fresh_sqlite) as running:
+async def server(place: Place) -> AsyncIterator[Fleet]:
+    async with fleet(place) as running:
         yield running
 
 
@@ -60,9 +59,7 @@ def test_models_of_one_name_are_one(description: dict[str, Any]) -> None:
     assert names <= set(description["components"]["schemas"])
 
 
-async def test_the_server_gives_it_and_errors_have_its_shape(
-    server: RunningServer, description: dict[str, Any]
-) -> None:
+async def test_the_server_gives_it_and_errors_have_its_shape(server: Fleet, description: dict[str, Any]) -> None:
     async with client_of(server) as client:
         given = (await client.get("/openapi.json")).json()
         assert given["paths"].keys() == description["paths"].keys()
@@ -71,7 +68,7 @@ async def test_the_server_gives_it_and_errors_have_its_shape(
     jsonschema.validate(error, given["components"]["schemas"]["Error"])
 
 
-async def test_the_client_learns_all_operations_from_it(server: RunningServer) -> None:
+async def test_the_client_learns_all_operations_from_it(server: Fleet) -> None:
     async with MailClient(URL, transport=httpx.ASGITransport(server.asgi)) as client:
         assert set(await client.operations()) == {operation.name for operation in OPERATIONS}
         made = await client.call("ensure_project", human_key="/work/shop", slug="shop")
@@ -88,7 +85,7 @@ async def test_the_client_learns_all_operations_from_it(server: RunningServer) -
             await client.call("make_coffee")
 
 
-async def test_the_client_retries_a_write_under_one_key(server: RunningServer) -> None:
+async def test_the_client_retries_a_write_under_one_key(server: Fleet) -> None:
     keys: list[str] = []
     inner = httpx.ASGITransport(server.asgi)
 

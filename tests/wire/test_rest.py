@@ -10,8 +10,7 @@ import pytest
 
 from agent_mail_core.errors import AgentMailError, DatabaseUnavailable
 from agent_mail_server.operations import BY_NAME, OPERATIONS
-from agent_mail_server.running import RunningServer
-from tests.wire.server import client_of, error_of, furnish, post, served, until
+from tests.wire.server import Fleet, Place, client_of, error_of, fleet, furnish, post, served, until
 
 LAKE = {"project_slug": "shop", "agent_name": "BlueLake"}
 HILL = {"project_slug": "shop", "agent_name": "GreenHill"}
@@ -19,13 +18,13 @@ MAIL = {"project_slug": "shop", "sender_name": "BlueLake", "subject": "Cart", "b
 
 
 @pytest.fixture
-async def server(fresh_sqlite: str) -> AsyncIterator[RunningServer]:
-    async with served(fresh_sqlite) as running:
+async def server(place: Place) -> AsyncIterator[Fleet]:
+    async with fleet(place) as running:
         yield running
 
 
 @pytest.fixture
-async def client(server: RunningServer) -> AsyncIterator[httpx.AsyncClient]:
+async def client(server: Fleet) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(server) as talking:
         yield talking
 
@@ -47,23 +46,30 @@ async def test_two_agents_exchange_mail(client: httpx.AsyncClient) -> None:
     assert [hit["message_id"] for hit in found["hits"]] == [message_id]
 
 
+async def test_each_request_goes_to_the_next_worker(server: Fleet, client: httpx.AsyncClient, place: Place) -> None:
+    for _ in range(4):
+        await client.get("/api/project/list")
+    counted = [row.calls for each in server.servers for row in each.metrics.snapshot().tools]
+    assert counted == {1: [4], 2: [2, 2]}[place.workers]
+
+
 def test_every_operation_has_a_route_and_no_route_has_two() -> None:
     routes = [route for operation in OPERATIONS for route in operation.routes]
     assert len(routes) == len(set(routes))
     assert all(operation.routes for operation in OPERATIONS)
 
 
-async def test_a_waiting_call_is_answered_when_mail_arrives(server: RunningServer, client: httpx.AsyncClient) -> None:
+async def test_a_waiting_call_is_answered_when_mail_arrives(server: Fleet, client: httpx.AsyncClient) -> None:
     await furnish(client, "BlueLake", "GreenHill")
     waiting = asyncio.create_task(client.get("/api/inbox/wait", params={**HILL, "timeout_seconds": 20}))
-    await until(lambda: server.metrics.waiting == 1)
+    await until(lambda: server.waiting == 1)
     await post(client, "message/send", **MAIL, recipient_names=["GreenHill"])
     answer = (await asyncio.wait_for(waiting, 5)).json()
     assert answer["timed_out"] is False
     assert [mail["subject"] for mail in answer["messages"]] == ["Cart"]
 
 
-async def test_a_waiting_call_ends_when_its_client_leaves(server: RunningServer, client: httpx.AsyncClient) -> None:
+async def test_a_waiting_call_ends_when_its_client_leaves(server: Fleet, client: httpx.AsyncClient) -> None:
     await furnish(client, "BlueLake")
     answers: list[Any] = []
     messages = [{"type": "http.disconnect"}]
@@ -71,7 +77,7 @@ async def test_a_waiting_call_ends_when_its_client_leaves(server: RunningServer,
     async def receive() -> Any:
         if not messages:
             await asyncio.Event().wait()
-        await until(lambda: server.metrics.waiting == 1)
+        await until(lambda: server.waiting == 1)
         return messages.pop()
 
     async def send(message: Any) -> None:
@@ -81,14 +87,14 @@ async def test_a_waiting_call_ends_when_its_client_leaves(server: RunningServer,
     scope = {"type": "http", "method": "GET", "path": "/api/inbox/wait", "query_string": query, "http_version": "1.1"}
     await asyncio.wait_for(server.asgi({**scope, "headers": [(b"host", b"localhost")]}, receive, send), 5)
     assert answers == []
-    assert server.metrics.waiting == 0
+    assert server.waiting == 0
 
 
-async def test_draining_ends_waits_and_says_not_ready(server: RunningServer, client: httpx.AsyncClient) -> None:
+async def test_draining_ends_waits_and_says_not_ready(server: Fleet, client: httpx.AsyncClient) -> None:
     await furnish(client, "BlueLake")
     assert (await client.get("/ready")).json()["status"] == "ready"
     waiting = asyncio.create_task(client.get("/api/inbox/wait", params={**LAKE, "timeout_seconds": 40}))
-    await until(lambda: server.metrics.waiting == 1)
+    await until(lambda: server.waiting == 1)
     await asyncio.wait_for(server.drain(5), 2)
     answer = await waiting
     assert answer.json()["timed_out"] is True
@@ -272,8 +278,8 @@ async def chunks(count: int, size: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-async def test_a_body_over_the_limit_is_too_large(fresh_sqlite: str, is_chunked: bool) -> None:
-    async with served(fresh_sqlite, max_body_bytes=4096) as server, client_of(server) as client:
+async def test_a_body_over_the_limit_is_too_large(place: Place, is_chunked: bool) -> None:
+    async with fleet(place, max_body_bytes=4096) as server, client_of(server) as client:
         body = chunks(5, 1000) if is_chunked else b'{"human_key": "' + b"x" * 5000 + b'"}'
         headers = {"Content-Type": "application/json"}
         response = await client.post("/api/project/ensure", content=body, headers=headers)
@@ -281,27 +287,27 @@ async def test_a_body_over_the_limit_is_too_large(fresh_sqlite: str, is_chunked:
         assert error_of(response)["data"] == {"max_body_bytes": 4096}
 
 
-async def test_a_body_of_the_limit_is_read(fresh_sqlite: str) -> None:
-    async with served(fresh_sqlite, max_body_bytes=4096) as server, client_of(server) as client:
+async def test_a_body_of_the_limit_is_read(place: Place) -> None:
+    async with fleet(place, max_body_bytes=4096) as server, client_of(server) as client:
         body = json.dumps({"human_key": "a"}).ljust(4096).encode()
         headers = {"Content-Type": "application/json"}
         assert (await client.post("/api/project/ensure", content=body, headers=headers)).status_code == 200
 
 
-async def test_a_body_that_never_ends_is_given_up(fresh_sqlite: str) -> None:
+async def test_a_body_that_never_ends_is_given_up(place: Place) -> None:
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(3600)
 
-    async with served(fresh_sqlite, request_timeout_seconds=0.05) as server, client_of(server) as client:
+    async with fleet(place, request_timeout_seconds=0.05) as server, client_of(server) as client:
         response = await client.post(
             "/api/project/ensure", content=slow(), headers={"Content-Type": "application/json"}
         )
         assert (response.status_code, error_of(response)["code"]) == (400, "malformed_request")
 
 
-async def test_too_many_at_once_are_turned_away_before_any_work(fresh_sqlite: str) -> None:
-    async with served(fresh_sqlite, max_in_flight=2) as server, client_of(server) as client:
+async def test_too_many_at_once_are_turned_away_before_any_work(one_process: str) -> None:
+    async with served(one_process, max_in_flight=2) as server, client_of(server) as client:
         await furnish(client, "BlueLake")
         server.metrics.in_flight += 2
         response = await client.get("/api/inbox", params=LAKE)
@@ -313,14 +319,14 @@ async def test_too_many_at_once_are_turned_away_before_any_work(fresh_sqlite: st
         assert (await client.get("/api/inbox", params=LAKE)).status_code == 200
 
 
-async def test_waiting_calls_take_no_place_of_those_at_work(fresh_sqlite: str) -> None:
-    async with served(fresh_sqlite, max_in_flight=1) as server, client_of(server) as client:
+async def test_waiting_calls_take_no_place_of_those_at_work(place: Place) -> None:
+    async with fleet(place, max_in_flight=1) as server, client_of(server) as client:
         await furnish(client, "BlueLake")
         waits: list[asyncio.Task[httpx.Response]] = []
         for number in range(6):
-            await until(lambda: server.metrics.waiting == number)  # noqa: B023 - awaited in the same turn
+            await until(lambda: server.waiting == number)  # noqa: B023 - awaited in the same turn
             waits.append(asyncio.create_task(client.get("/api/inbox/wait", params={**LAKE, "timeout_seconds": 30})))
-        await until(lambda: server.metrics.waiting == 6)
+        await until(lambda: server.waiting == 6)
         assert (await client.get("/api/inbox", params=LAKE)).status_code == 200
         await server.drain(5)
         assert [answer.status_code for answer in await asyncio.gather(*waits)] == [200] * 6

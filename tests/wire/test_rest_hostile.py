@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_mail_server.operations import OPERATIONS, Operation
-from agent_mail_server.running import RunningServer
-from tests.wire.server import client_of, error_of, furnish, post, served
+from tests.wire.server import Fleet, Place, client_of, error_of, fleet, furnish, post
 
 READS = [operation for operation in OPERATIONS if operation.routes[0].startswith("GET") and not operation.is_public]
 WRITES = [operation for operation in OPERATIONS if operation.routes[0].startswith("POST")]
@@ -72,13 +71,13 @@ async def everything(client: httpx.AsyncClient) -> list[Any]:
 class Talk:
     """A furnished server, and a loop of its own to talk to it from plain tests."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, place: Place) -> None:
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
-        self.server, self.client = self._runner.run(self._open(url))
+        self.server, self.client = self._runner.run(self._open(place))
 
-    async def _open(self, url: str) -> tuple[RunningServer, httpx.AsyncClient]:
-        server = await self._stack.enter_async_context(served(url))
+    async def _open(self, place: Place) -> tuple[Fleet, httpx.AsyncClient]:
+        server = await self._stack.enter_async_context(fleet(place))
         client = await self._stack.enter_async_context(client_of(server))
         await furnish(client, "BlueLake")
         mail = {"sender_name": "BlueLake", "recipient_names": ["BlueLake"], "subject": "s", "body_md": "b"}
@@ -123,8 +122,8 @@ class Talk:
 
 
 @pytest.fixture
-def talk(fresh_sqlite: str) -> Iterator[Talk]:
-    talking = Talk(fresh_sqlite)
+def talk(place: Place) -> Iterator[Talk]:
+    talking = Talk(place)
     yield talking
     talking.close()
 

@@ -6,8 +6,7 @@ import pytest
 
 from agent_mail_server.app import UNGUARDED
 from agent_mail_server.operations import OPERATIONS
-from agent_mail_server.running import RunningServer
-from tests.wire.server import client_of, error_of, served
+from tests.wire.server import Fleet, Place, client_of, error_of, fleet
 
 TOKEN = "correct-horse-battery-staple"
 SCRAPER = "a-token-for-prometheus"
@@ -16,31 +15,27 @@ PROBES = ("/health", "/api/health", "/ready", "/api/ready", "/metrics")
 
 
 @pytest.fixture
-async def open_server(fresh_sqlite: str) -> AsyncIterator[RunningServer]:
-    async with served(fresh_sqlite) as server:
+async def open_server(place: Place) -> AsyncIterator[Fleet]:
+    async with fleet(place) as server:
         yield server
 
 
 @pytest.fixture
-async def locked_server(fresh_sqlite: str) -> AsyncIterator[RunningServer]:
-    async with served(fresh_sqlite, auth_mode="bearer", http_bearer_token=TOKEN, metrics_token=SCRAPER) as server:
+async def locked_server(place: Place) -> AsyncIterator[Fleet]:
+    async with fleet(place, auth_mode="bearer", http_bearer_token=TOKEN, metrics_token=SCRAPER) as server:
         yield server
 
 
-def every_route(server: RunningServer) -> list[tuple[str, str]]:
+def every_route(server: Fleet) -> list[tuple[str, str]]:
     """Method and path of all that the server answers, the MCP endpoint included."""
-    routes = [
-        (method, path.replace("{", "").replace("}", ""))
-        for path, methods in server.asgi.routes.paths()
-        for method in methods
-    ]
+    routes = [(method, path.replace("{", "").replace("}", "")) for method, path in server.paths()]
     return [*routes, ("POST", "/mcp"), ("GET", "/mcp"), ("DELETE", "/mcp"), ("POST", "/mcp/")]
 
 
 # --- credentials ------------------------------------------------------------------------------------------------------
 
 
-async def test_all_but_health_and_ready_want_a_credential(locked_server: RunningServer) -> None:
+async def test_all_but_health_and_ready_want_a_credential(locked_server: Fleet) -> None:
     async with client_of(locked_server) as client:
         for method, path in every_route(locked_server):
             response = await client.request(method, path)
@@ -72,7 +67,7 @@ def test_only_health_and_ready_are_public_operations() -> None:
         f"Bearer {SCRAPER}",
     ],
 )
-async def test_a_wrong_credential_is_refused(locked_server: RunningServer, header: str) -> None:
+async def test_a_wrong_credential_is_refused(locked_server: Fleet, header: str) -> None:
     async with client_of(locked_server) as client:
         response = await client.get("/api/project/list", headers={"Authorization": header})
         assert response.status_code == 401
@@ -80,13 +75,13 @@ async def test_a_wrong_credential_is_refused(locked_server: RunningServer, heade
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-async def test_the_right_credential_opens(locked_server: RunningServer, scheme: str) -> None:
+async def test_the_right_credential_opens(locked_server: Fleet, scheme: str) -> None:
     async with client_of(locked_server, Authorization=f"{scheme} {TOKEN}") as client:
         for path in ("/api/project/list", "/docs", "/openapi.json", "/metrics", "/api/metrics"):
             assert (await client.get(path)).status_code == 200
 
 
-async def test_the_metrics_token_opens_metrics_alone(locked_server: RunningServer) -> None:
+async def test_the_metrics_token_opens_metrics_alone(locked_server: Fleet) -> None:
     async with client_of(locked_server, Authorization=f"Bearer {SCRAPER}") as client:
         assert (await client.get("/metrics")).status_code == 200
         assert (await client.get("/api/metrics")).status_code == 200
@@ -94,7 +89,7 @@ async def test_the_metrics_token_opens_metrics_alone(locked_server: RunningServe
             assert (await client.get(path)).status_code == 401
 
 
-async def test_nothing_is_read_before_the_credential(locked_server: RunningServer) -> None:
+async def test_nothing_is_read_before_the_credential(locked_server: Fleet) -> None:
     async with client_of(locked_server) as client:
         response = await client.post("/api/project/ensure", content=b"{", headers={"Content-Type": "application/json"})
         assert response.status_code == 401
@@ -104,7 +99,7 @@ async def test_nothing_is_read_before_the_credential(locked_server: RunningServe
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1", "127.0.0.1:8765", "[::1]", "[::1]:8765"])
-async def test_loopback_names_are_ours(open_server: RunningServer, host: str) -> None:
+async def test_loopback_names_are_ours(open_server: Fleet, host: str) -> None:
     async with client_of(open_server, Host=host) as client:
         assert (await client.get("/api/project/list")).status_code == 200
 
@@ -125,7 +120,7 @@ async def test_loopback_names_are_ours(open_server: RunningServer, host: str) ->
         "\xe9",
     ],
 )
-async def test_other_names_are_not(open_server: RunningServer, host: str) -> None:
+async def test_other_names_are_not(open_server: Fleet, host: str) -> None:
     async with client_of(open_server) as client:
         for method, path in every_route(open_server):
             headers = [(b"host", host.encode("latin-1"))]
@@ -136,9 +131,9 @@ async def test_other_names_are_not(open_server: RunningServer, host: str) -> Non
                 assert response.status_code == 421, (method, path)
 
 
-async def test_named_hosts_take_the_place_of_loopback(fresh_sqlite: str) -> None:
+async def test_named_hosts_take_the_place_of_loopback(place: Place) -> None:
     hosts = ("mail.example", "other.example:8080")
-    async with served(fresh_sqlite, allowed_hosts=hosts) as server, client_of(server) as client:
+    async with fleet(place, allowed_hosts=hosts) as server, client_of(server) as client:
         for host, status in {
             "mail.example": 200,
             "Mail.Example:443": 200,
@@ -151,7 +146,7 @@ async def test_named_hosts_take_the_place_of_loopback(fresh_sqlite: str) -> None
 
 
 @pytest.mark.parametrize("name", ["host", "authorization", "origin", "idempotency-key", "content-type"])
-async def test_a_header_that_decides_something_comes_once(open_server: RunningServer, name: str) -> None:
+async def test_a_header_that_decides_something_comes_once(open_server: Fleet, name: str) -> None:
     async with client_of(open_server) as client:
         for path in ("/api/project/ensure", "/mcp"):
             headers = [("host", "localhost"), (name, "localhost"), (name, "localhost")]
@@ -174,22 +169,22 @@ async def test_a_header_that_decides_something_comes_once(open_server: RunningSe
         "\xe9",
     ],
 )
-async def test_pages_of_other_origins_may_not_call(open_server: RunningServer, origin: str) -> None:
+async def test_pages_of_other_origins_may_not_call(open_server: Fleet, origin: str) -> None:
     async with client_of(open_server) as client:
         for method, path in (("POST", "/api/project/ensure"), ("GET", "/api/project/list"), ("POST", "/mcp")):
             response = await client.request(method, path, headers=[(b"origin", origin.encode("latin-1"))])
             assert (response.status_code, error_of(response)["code"]) == (403, "forbidden_origin")
 
 
-async def test_pages_of_the_same_host_may(open_server: RunningServer) -> None:
+async def test_pages_of_the_same_host_may(open_server: Fleet) -> None:
     async with client_of(open_server, Origin="http://127.0.0.1:8765") as client:
         response = await client.get("/api/project/list")
         assert response.status_code == 200
         assert "access-control-allow-origin" not in response.headers
 
 
-async def test_a_named_origin_may_call_and_read(fresh_sqlite: str) -> None:
-    async with served(fresh_sqlite, allowed_origins=("https://ui.example",)) as server:
+async def test_a_named_origin_may_call_and_read(place: Place) -> None:
+    async with fleet(place, allowed_origins=("https://ui.example",)) as server:
         async with client_of(server, Origin="https://ui.example") as client:
             asked = await client.options("/api/project/ensure", headers={"Access-Control-Request-Method": "POST"})
             assert asked.status_code == 204
@@ -207,7 +202,7 @@ async def test_a_named_origin_may_call_and_read(fresh_sqlite: str) -> None:
 # --- headers ----------------------------------------------------------------------------------------------------------
 
 
-async def test_every_answer_has_the_security_headers_and_an_id(open_server: RunningServer) -> None:
+async def test_every_answer_has_the_security_headers_and_an_id(open_server: Fleet) -> None:
     async with client_of(open_server) as client:
         for method, path in [*every_route(open_server), ("GET", "/nowhere"), ("PUT", "/api/inbox")]:
             headers = (await client.request(method, path)).headers
@@ -223,7 +218,7 @@ async def test_every_answer_has_the_security_headers_and_an_id(open_server: Runn
                 assert "no-store" in headers["cache-control"], path
 
 
-async def test_a_header_is_said_once(open_server: RunningServer) -> None:
+async def test_a_header_is_said_once(open_server: Fleet) -> None:
     async with client_of(open_server) as client:
         message = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
         for response in (await client.get("/health"), await client.post("/mcp", json=message), await client.get("/x")):
@@ -231,7 +226,7 @@ async def test_a_header_is_said_once(open_server: RunningServer) -> None:
             assert len(names) == len(set(names)), names
 
 
-async def test_the_endpoint_for_mcp_sees_the_caller(locked_server: RunningServer) -> None:
+async def test_the_endpoint_for_mcp_sees_the_caller(locked_server: Fleet) -> None:
     info = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "pytest", "version": "1"}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": info}
     headers = {"Accept": "application/json, text/event-stream"}
@@ -241,7 +236,7 @@ async def test_the_endpoint_for_mcp_sees_the_caller(locked_server: RunningServer
         assert response.headers["mcp-session-id"]
 
 
-async def test_what_is_no_http_is_turned_away(open_server: RunningServer) -> None:
+async def test_what_is_no_http_is_turned_away(open_server: Fleet) -> None:
     sent: list[object] = []
 
     async def receive() -> dict[str, str]:
