@@ -27,6 +27,7 @@ TEAM_RATE = 10.0
 PAIRS = 10
 SEEDERS = 32
 READING, WRITING, WORKING = "bench-reading", "bench-writing", "bench-team"
+NEWEST_20: dict[str, object] = {"project_slug": READING, "agent_name": "Reader", "limit": 20}
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,14 @@ async def health_mcp(driver: Driver, number: int) -> None:
 async def health_session(driver: Driver, number: int) -> None:
     """`tools/call` health in a session of the handshake revisions."""
     connection = driver.connection()
+    session_id = await opened_session(connection)
+    request = in_session(session_id, "tools/call", {"name": "health", "arguments": {}})
+    while True:
+        await driver.ask(connection, "health", request, is_tool_result)
+
+
+async def opened_session(connection: Connection) -> str:
+    """The id of a new session of the handshake revisions."""
     client = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
     status, body = await connection.exchange(in_session("", "initialize", client))
     headers = dict(line.partition(b":")[::2] for line in connection.answer_head.split(b"\r\n")[1:])
@@ -149,9 +158,7 @@ async def health_session(driver: Driver, number: int) -> None:
     status, body = await connection.exchange(in_session(session_id, "notifications/initialized", None, None))
     if status != 202:
         raise RuntimeError(f"notifications/initialized was answered {status}: {body[:500].decode(errors='replace')}")
-    request = in_session(session_id, "tools/call", {"name": "health", "arguments": {}})
-    while True:
-        await driver.ask(connection, "health", request, is_tool_result)
+    return session_id
 
 
 async def health_stateless(driver: Driver, number: int) -> None:
@@ -164,7 +171,7 @@ async def health_stateless(driver: Driver, number: int) -> None:
 async def inbox_rest(driver: Driver, number: int) -> None:
     """The newest 20 of a full inbox, over REST."""
     connection = driver.connection()
-    request = get("/api/inbox", project_slug=READING, agent_name="Reader", limit=20)
+    request = get("/api/inbox", **NEWEST_20)
     while True:
         await driver.ask(connection, "check_inbox", request, holds_20_messages)
 
@@ -172,7 +179,16 @@ async def inbox_rest(driver: Driver, number: int) -> None:
 async def inbox_mcp(driver: Driver, number: int) -> None:
     """The newest 20 of a full inbox, over MCP."""
     connection = driver.connection()
-    request = call_tool("check_inbox", {"project_slug": READING, "agent_name": "Reader", "limit": 20})
+    request = call_tool("check_inbox", NEWEST_20)
+    while True:
+        await driver.ask(connection, "check_inbox", request, is_tool_result)
+
+
+async def inbox_session(driver: Driver, number: int) -> None:
+    """The same in a session of the handshake revisions."""
+    connection = driver.connection()
+    session_id = await opened_session(connection)
+    request = in_session(session_id, "tools/call", {"name": "check_inbox", "arguments": NEWEST_20})
     while True:
         await driver.ask(connection, "check_inbox", request, is_tool_result)
 
@@ -321,6 +337,7 @@ SCENARIOS = {
         Scenario("health-session", "health, MCP session (2025-11-25)", health_session, needs_mail=False),
         Scenario("inbox", "check_inbox, REST", inbox_rest),
         Scenario("inbox-mcp", "check_inbox, MCP", inbox_mcp),
+        Scenario("inbox-session", "check_inbox, MCP session (2025-11-25)", inbox_session),
         Scenario("search", "search_messages, REST", search),
         Scenario("send", "send_message, REST", send_rest),
         Scenario("send-mcp", "send_message, MCP", send_mcp),

@@ -26,7 +26,7 @@ import redis.asyncio
 
 from tests import servers
 from tests.contract.valkey_server import ValkeyServer, valkey_server
-from tests.e2e.serving import agent_mail, clean_environment, family, listens, stat, stop
+from tests.e2e.serving import agent_mail, clean_environment, listens, stat, stop
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 30.0
@@ -158,20 +158,6 @@ class Postgres:
         """Of the postmaster."""
         return int((self.home / "data" / "postmaster.pid").read_text().splitlines()[0])
 
-    def pause(self) -> list[int]:
-        """Stop all its processes; they keep their locks and connections. Returns them."""
-        stopped: list[int] = []
-        while left := [pid for pid in family(self.pid) if pid not in stopped]:  # backends that began meanwhile
-            for pid in left:
-                send_signal(pid, signal.SIGSTOP)
-            stopped += left
-        return stopped
-
-    def resume(self, stopped: Sequence[int]) -> None:
-        """Let them go on; the postmaster last, as it was the first to stop."""
-        for pid in reversed(stopped):
-            send_signal(pid, signal.SIGCONT)
-
     async def restart(self, how: signal.Signals, away: float) -> None:
         """End it (SIGINT politely, SIGQUIT as a crash), stay away for some seconds, start it on the same data."""
         pid = self.pid
@@ -183,27 +169,19 @@ class Postgres:
         await asyncio.sleep(away)
         account = pwd.getpwuid(owner) if owner != os.geteuid() else None
         with (self.home / "log").open("ab") as output:
-            self.process = servers._start(command, self.home, output, account)
-        await until(lambda: servers._postgres_is_ready(self.home / "data"), "PostgreSQL should start")
+            self.process = servers.start(command, self.home, output, account)
+        await until(lambda: servers.postgres_is_ready(self.home / "data"), "PostgreSQL should start")
 
     def close(self) -> None:
         """End the one that we started; `running_postgres` ends its own."""
         if self.process is not None:
-            servers._stop(self.process, signal.SIGINT)
+            servers.stop(self.process, signal.SIGINT)
 
 
 def started_as(pid: int) -> tuple[list[str], int]:
     """A process's command line and its user's number."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
     return words, Path(f"/proc/{pid}").stat().st_uid
-
-
-def send_signal(pid: int, number: signal.Signals) -> None:
-    """To one process, which may be gone by now."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
 
 
 # --- all together -----------------------------------------------------------------------------------------------------

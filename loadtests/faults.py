@@ -8,6 +8,8 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from loadtests.cluster import Cluster
+from loadtests.pausing import paused
+from tests.e2e.serving import family
 
 PAUSE_SECONDS = 3.0
 """Longer than a writer of the ledger is patient: its retry on another worker races the paused one."""
@@ -31,11 +33,8 @@ async def kill_worker(cluster: Cluster, chance: random.Random) -> str:
 async def pause_worker(cluster: Cluster, chance: random.Random) -> str:
     """SIGSTOP in the middle of whatever it does, then SIGCONT: its transactions stay open, its clients go elsewhere."""
     worker = chance.choice(cluster.workers)
-    worker.send(signal.SIGSTOP)
-    try:
+    with paused(lambda: family(worker.pid)):
         await asyncio.sleep(PAUSE_SECONDS)
-    finally:
-        worker.send(signal.SIGCONT)
     return worker.name
 
 
@@ -55,11 +54,8 @@ async def restart_redis(cluster: Cluster, chance: random.Random) -> str:
 
 async def pause_redis(cluster: Cluster, chance: random.Random) -> str:
     """It takes connections and answers nothing."""
-    cluster.valkey.pause()
-    try:
+    with paused(lambda: [cluster.valkey.process.pid]):
         await asyncio.sleep(PAUSE_SECONDS)
-    finally:
-        cluster.valkey.resume()
     return "redis"
 
 
@@ -77,11 +73,8 @@ async def crash_postgres(cluster: Cluster, chance: random.Random) -> str:
 
 async def pause_postgres(cluster: Cluster, chance: random.Random) -> str:
     """Every process of it stops for a while and then goes on, locks and all."""
-    stopped = cluster.postgres.pause()
-    try:
+    with paused(lambda: family(cluster.postgres.pid)):
         await asyncio.sleep(PAUSE_SECONDS)
-    finally:
-        cluster.postgres.resume(stopped)
     return "postgres"
 
 

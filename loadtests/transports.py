@@ -19,6 +19,8 @@ from urllib.parse import urlencode
 
 from locust.contrib.fasthttp import FastHttpSession
 
+from loadtests.routes import ROUTES
+
 MODERN = "2026-07-28"
 HANDSHAKE = "2025-11-25"
 TRIES = 8
@@ -26,19 +28,6 @@ LONGEST_PAUSE = 60.0
 CLOSING = 0.1
 """Share of requests that end their connection: a balancer of connections then gives the next one to another worker."""
 
-ROUTES = {
-    "ensure_project": "POST /api/project/ensure",
-    "register_agent": "POST /api/agent/register",
-    "list_agents": "GET /api/agent/list",
-    "send_message": "POST /api/message/send",
-    "reply_message": "POST /api/message/reply",
-    "check_inbox": "GET /api/inbox",
-    "wait_for_messages": "GET /api/inbox/wait",
-    "mark_read": "POST /api/message/read",
-    "acknowledge_message": "POST /api/message/acknowledge",
-    "search_messages": "GET /api/message/search",
-    "get_thread": "GET /api/thread/{thread_id}",
-}
 Result = dict[str, Any]
 
 
