@@ -347,4 +347,4 @@ async def test_the_policy_is_part_of_the_profile(book: Book, database: Database)
     assert (changed.name, changed.contact_policy) == ("Ann", "block_all")
     assert (await book.office.whois("Ann")).agent.contact_policy == "block_all"
     event = (await database.events())[-1]
-    assert (event.kind, event.data) == ("agent.updated", {"name": "Ann"})
+    assert (event.kind, event.data["name"], event.data["contact_policy"]) == ("agent.updated", "Ann", "block_all")

@@ -57,13 +57,13 @@ async def test_an_agents_life_is_a_row_of_events(office: Office, log: Log) -> No
     await office.register("eve")
     free = (await office.register()).agent.name
     events = await log.rows()
-    assert [(event.kind, event.data) for event in events] == [
-        ("agent.registered", {"name": "Eve"}),
-        ("agent.updated", {"name": "Eve"}),
-        ("agent.updated", {"name": "Eve"}),
-        ("agent.retired", {"name": "Eve"}),
-        ("agent.updated", {"name": "Eve"}),
-        ("agent.registered", {"name": free}),
+    assert [(event.kind, *map(event.data.get, ("name", "model", "retired"))) for event in events] == [
+        ("agent.registered", "Eve", "m-1", False),
+        ("agent.updated", "Eve", "m-2", False),
+        ("agent.updated", "Eve", "m-3", False),
+        ("agent.retired", "Eve", "m-3", True),
+        ("agent.updated", "Eve", "m-1", False),
+        ("agent.registered", free, "m-1", False),
     ]
     assert len({event.agent_id for event in events[:5]}) == 1
     assert {event.team_id for event in events} == {TEAM}
