@@ -22,7 +22,9 @@ async def open_server(place: Place) -> AsyncIterator[Fleet]:
 
 @pytest.fixture
 async def locked_server(place: Place) -> AsyncIterator[Fleet]:
-    async with fleet(place, auth_mode="bearer", http_bearer_token=TOKEN, metrics_token=SCRAPER) as server:
+    # Refused requests are limited too, and there are more routes than a client may try in a minute.
+    bearer = {"auth_mode": "bearer", "http_bearer_token": TOKEN, "metrics_token": SCRAPER}
+    async with fleet(place, **bearer, rate_limit_reads="10000/minute") as server:
         yield server
 
 
