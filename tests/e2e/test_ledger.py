@@ -23,8 +23,8 @@ def forgetful(settings):
 connections.connection_arguments = forgetful
 """,
     "idempotency keys that are ignored": """
-from agent_mail_core import delivery as core
-from agent_mail_store.postgres import delivery as store
+from agent_mail_core import deciding as core
+from agent_mail_store.postgres import delivery_facts as store
 core.idempotency_scope = store.idempotency_scope = lambda *ignored: None
 """,
     "pages in another order": """

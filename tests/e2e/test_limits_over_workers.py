@@ -10,6 +10,7 @@ import pytest
 from agent_mail_core.limits import Budget
 from loadtests.limits import Asked, count, measure
 
+TRIES = 3
 BUDGET = Budget("reads", 10, window_seconds=1)
 
 
@@ -22,9 +23,15 @@ def steadily(grants: set[int]) -> list[Asked]:
 @pytest.mark.valkey
 @pytest.mark.parametrize("name, workers", [("reads", 2), ("team", 3)])
 def test_any_window_under_demand_grants_the_limit_over_all_workers(name: str, workers: int) -> None:
-    found = measure(name, "100/second", workers, windows=4)
-    assert found.holds, found.line()
-    assert all(found.by_worker), found.line()
+    """Windows of a second feel every pause of a busy machine, which has three tries; a limit that is not shared,
+    or is kept by the clock's windows, fails in each.
+    """
+    tries = []
+    for _ in range(TRIES):
+        tries.append(measure(name, "100/second", workers, windows=4))
+        if tries[-1].holds and all(tries[-1].by_worker):
+            return
+    raise AssertionError([found.line() for found in tries])
 
 
 def test_a_limit_that_is_kept_is_said_to_hold() -> None:
