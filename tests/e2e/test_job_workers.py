@@ -87,7 +87,8 @@ def test_a_paused_worker_whose_lease_went_to_another_stores_nothing(place: Place
             first.send(signal.SIGCONT)
             until(lambda: bool(first.lines("job lost to another worker, or to time")))
             assert first.lines("job storing") == []
-    assert len(place.jobs("webhook")) == 1, "one of them has stored its mark"
+    # On a busy machine the second may lose its own lease of a second, and do the work again.
+    assert 1 <= len(place.jobs("webhook")) <= len(second.lines("job storing")), "only the second has stored marks"
 
 
 def test_what_a_flushed_or_absent_redis_has_forgotten_is_found(place: Place) -> None:
