@@ -12,14 +12,11 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from agent_mail_core.agents import Actor, agent_not_found
+from agent_mail_core.agents import SERVICE_POLICIES, Actor, agent_not_found
 from agent_mail_core.errors import AgentNotFound
 from agent_mail_core.fields import RESERVED_THREAD_KEYS, THREAD_KEY, name_key
 from agent_mail_core.ports import Caller, Transaction
 from agent_mail_core.projects import ProjectRecord
-
-SERVICE_NAMES = frozenset({"overseer", "system"})
-"""The agents, in every project, that nobody registers: a person's and the service's own. Lower-cased."""
 
 DELETED = "-deleted"
 """Shown for the slug of a deleted project. What its row has instead lets its rows be found, and is for nobody."""
@@ -78,8 +75,8 @@ def seen_from(asked_slug: str, home_slug: str, text: str) -> str:
 
 
 def is_service(name: str) -> bool:
-    """Whether an agent of that name is Overseer or System."""
-    return name_key(name) in SERVICE_NAMES
+    """Whether an agent of that name, in any case, is Overseer or System."""
+    return name_key(name) in map(name_key, SERVICE_POLICIES)
 
 
 async def the_addressed(db: Transaction, caller: Caller, asked: ProjectRecord, text: str) -> Actor:

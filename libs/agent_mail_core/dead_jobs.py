@@ -21,7 +21,7 @@ class ListDeadJobs(Request):
 class DeadJob(Result):
     kind: str
     subject_id: int
-    """Of the project, thread or webhook."""
+    """Of the project or thread."""
     attempts: int
     last_error: str | None = None
     created_at: datetime

@@ -1,7 +1,7 @@
 """Events: the append-only record of what happened (SPEC §3.4), written in the transaction that caused it.
 
 Events hold ids, names and times, never bodies, and never a trace of a bcc. The outbox rows that background work starts
-from point at them and are written with them. Followers (streams, webhooks, the archive) read on with `Events.after`,
+from point at them and are written with them. Followers (streams, the archive) read on with `Events.after`,
 which never skips an event that commits late.
 """
 

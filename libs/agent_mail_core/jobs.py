@@ -50,8 +50,6 @@ KINDS: Mapping[JobKind, KindRules] = {
     "outbox": KindRules(timedelta(seconds=30), is_lasting=True, is_made_by_wakes=True),
     "archive": KindRules(timedelta(minutes=30)),
     "summary": KindRules(timedelta(minutes=2)),
-    "embedding": KindRules(timedelta(minutes=5)),
-    "webhook": KindRules(timedelta(minutes=2)),
     "sweep": KindRules(timedelta(minutes=1), is_lasting=True),
 }
 

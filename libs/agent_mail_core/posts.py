@@ -6,7 +6,6 @@ a post never carries the key. A long body is split into words before the transac
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +17,7 @@ from agent_mail_core.ids import AgentId
 from agent_mail_core.ports import Caller, Role, Transaction
 from agent_mail_core.projects import ProjectRecord
 from agent_mail_core.search_text import IndexedText, index_text
-from agent_mail_core.sending import LONG_BODY
+from agent_mail_core.sending import indexed_body
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,7 @@ class PostBody:
 
 async def indexed(text: str) -> PostBody:
     """Split it, off the event loop when it is long."""
-    if len(text) > LONG_BODY:
-        return PostBody(text, await asyncio.to_thread(index_text, "", text))
-    return short_body(text)
+    return PostBody(text, await indexed_body(text))
 
 
 def short_body(text: str) -> PostBody:

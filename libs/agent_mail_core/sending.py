@@ -103,7 +103,7 @@ async def send_message(app: App, caller: Caller, request: SendMessage) -> SentMe
             bcc=tuple(request.bcc_names),
             subject=request.subject,
             body_md=request.body_md,
-            body_index=await _indexed(request.body_md),
+            body_index=await indexed_body(request.body_md),
             thread_key=request.thread_id,
             parent_id=MessageId(request.parent_id) if request.parent_id is not None else None,
             reply_all=False,
@@ -157,7 +157,7 @@ async def reply_message(app: App, caller: Caller, request: ReplyMessage) -> Sent
             bcc=(),
             subject=None,
             body_md=request.body_md,
-            body_index=await _indexed(request.body_md),
+            body_index=await indexed_body(request.body_md),
             thread_key=None,
             parent_id=MessageId(request.message_id),
             reply_all=request.reply_all,
@@ -171,7 +171,8 @@ async def reply_message(app: App, caller: Caller, request: ReplyMessage) -> Sent
     )
 
 
-async def _indexed(body_md: str) -> IndexedText:
+async def indexed_body(body_md: str) -> IndexedText:
+    """A body's words; of a long one they are found on a thread."""
     if len(body_md) > LONG_BODY:
         return await asyncio.get_running_loop().run_in_executor(_long_bodies, index_text, "", body_md)
     return index_text("", body_md)

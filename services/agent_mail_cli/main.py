@@ -85,7 +85,7 @@ def serve(
 
 @cli.command()
 def worker(config: ConfigFile = None) -> None:
-    """Do the background work of a cluster (archive, summaries, webhooks, sweeps) until SIGTERM or Ctrl-C."""
+    """Do the background work of a cluster (archive, summaries, sweeps) until SIGTERM or Ctrl-C."""
     from agent_mail_worker.main import work  # as above
 
     settings, warnings = _settings(config)

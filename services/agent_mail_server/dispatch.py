@@ -62,8 +62,12 @@ async def perform(
     with metrics.operation(operation.name):
         if operation.name not in UNCOUNTED and app.is_database_away():  # those need no database
             raise DatabaseUnavailable
-        if operation.is_waiting:
-            return await _performed(app, caller, operation, request)
+        if operation.waits(request):
+            metrics.waiting += 1
+            try:
+                return await _performed(app, caller, operation, request)
+            finally:
+                metrics.waiting -= 1
         if operation.is_write:
             write = asyncio.ensure_future(_retried(app, caller, operation, request))
             _writes.add(write)  # the event loop holds tasks weakly, and a cancelled caller lets go of this one

@@ -33,10 +33,10 @@ OK = "ok"
 OUTCOMES = {outcome: number for number, outcome in enumerate((OK, *STATUS_AND_EXIT, "cancelled"))}
 
 # A row: gauges, answers by status, then each operation's figures.
-IN_FLIGHT, STREAMS, LOCAL_LIMITS, STATUSES = range(4)
+IN_FLIGHT, STREAMS, WAITING, LOCAL_LIMITS, STATUSES = range(5)
 LOWEST_STATUS, HIGHEST_STATUS = 100, 599
 OPERATION_0 = STATUSES + HIGHEST_STATUS - LOWEST_STATUS + 1
-AT_WORK, MICROSECONDS, OUTCOME_0 = range(3)
+MICROSECONDS, OUTCOME_0 = range(2)
 BUCKET_0 = OUTCOME_0 + len(OUTCOMES)
 OPERATION_SIZE = BUCKET_0 + len(BOUNDS) + 1
 OTHERS = "other"
@@ -48,7 +48,6 @@ class SharedFigures:
 
     def __init__(self, rows: int = 1, operations: Iterable[Operation] = OPERATIONS) -> None:
         self.names = (*(operation.name for operation in operations), OTHERS)
-        self.waiting = tuple(operation.name for operation in operations if operation.is_waiting)
         size = OPERATION_0 + len(self.names) * OPERATION_SIZE
         figures = memoryview(mmap.mmap(-1, rows * size * 8)).cast("q")
         self.rows = [figures[row * size : (row + 1) * size] for row in range(rows)]
@@ -68,7 +67,7 @@ class SharedFigures:
 
     def forget_gauges(self, row: int) -> None:
         """The row's writer is gone: what it had in hand is no more. What it counted stays."""
-        for place in (IN_FLIGHT, STREAMS, LOCAL_LIMITS, *(self.operation(name) + AT_WORK for name in self.names)):
+        for place in (IN_FLIGHT, STREAMS, WAITING, LOCAL_LIMITS):
             self.rows[row][place] = 0
 
 
@@ -91,8 +90,6 @@ class _Call:
         self._figures = figures
 
     def __enter__(self) -> None:
-        figures = self._figures
-        figures.row[figures.start + AT_WORK] += 1
         self._began = perf_counter()
 
     def __exit__(
@@ -101,7 +98,6 @@ class _Call:
         figures = self._figures
         took = perf_counter() - self._began
         row, start = figures.row, figures.start
-        row[start + AT_WORK] -= 1
         row[start + MICROSECONDS] += int(took * 1_000_000)
         row[start + BUCKET_0 + bisect_left(BOUNDS, took)] += 1
         row[start + OUTCOME_0 + (0 if kind is None else OUTCOMES[_outcome(error)])] += 1
@@ -122,7 +118,6 @@ class ServerMetrics(Metrics):
         self._shared = figures or SharedFigures()
         self._row = self._shared.rows[row]
         self._operations = {name: _Figures(self._row, self._shared.operation(name)) for name in self._shared.names}
-        self._waiting = [self._shared.operation(name) + AT_WORK for name in self._shared.waiting]
 
     @property
     def in_flight(self) -> int:
@@ -156,8 +151,12 @@ class ServerMetrics(Metrics):
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for mail, on this worker."""
-        return sum(self._row[place] for place in self._waiting)
+        """Calls that wait for mail, a lease or a summary, on this worker."""
+        return self._row[WAITING]
+
+    @waiting.setter
+    def waiting(self, value: int) -> None:
+        self._row[WAITING] = value
 
     @property
     def at_work(self) -> int:
@@ -177,7 +176,7 @@ class ServerMetrics(Metrics):
             requests=sum(statuses.values()),
             errors=sum(count for status, count in statuses.items() if status >= 500),
             messages_sent=self._messages_sent(),
-            waiting_calls=sum(self._shared.total(place) for place in self._waiting),
+            waiting_calls=self._shared.total(WAITING),
             tools=tools,
         )
 
@@ -229,8 +228,9 @@ class ServerMetrics(Metrics):
         yield CounterMetricFamily(
             "agent_mail_messages_sent", "Sends answered with success", value=self._messages_sent()
         )
-        waiting = sum(shared.total(place) for place in self._waiting)
-        yield GaugeMetricFamily("agent_mail_waiting_calls", "Calls that wait for mail", value=waiting)
+        yield GaugeMetricFamily(
+            "agent_mail_waiting_calls", "Calls that wait for something", value=shared.total(WAITING)
+        )
         in_flight = shared.total(IN_FLIGHT)
         yield GaugeMetricFamily("agent_mail_requests_in_flight", "HTTP requests being answered", value=in_flight)
         yield GaugeMetricFamily(

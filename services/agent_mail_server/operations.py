@@ -63,6 +63,7 @@ from agent_mail_core.waiting import wait_for_messages
 
 UseCase = Callable[[Any, Any, Any], Awaitable[Result]]
 READ, WRITE, OVERSEE, ADMINISTRATE = Role.reader, Role.writer, Role.overseer, Role.admin
+WAIT_FIELDS = ("wait_seconds", "timeout_seconds")
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,13 @@ class Operation:
     def is_write(self) -> bool:
         """Whether it changes anything."""
         return self.role > READ
+
+    def waits(self, request: Request) -> bool:
+        """Whether this call of it may wait for long: it is said by the time that the request is ready to wait."""
+        if not self.is_waiting:
+            return False
+        seconds = [getattr(request, field) for field in WAIT_FIELDS if field in self.request_type.model_fields]
+        return not seconds or seconds[0] > 0
 
     @cached_property
     def takes_key(self) -> bool:

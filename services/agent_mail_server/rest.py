@@ -67,7 +67,7 @@ class RestApi:
             raise
         allowance = await counted(self._app, self._metrics, caller, operation, request)
         performing = perform(self._app, self._metrics, caller, operation, request, is_counted=True)
-        if operation.is_waiting:
+        if operation.waits(request):
             result = await _while_connected(performing, http)
         else:
             result = await performing

@@ -71,7 +71,7 @@ async def test_jobs_are_taken_in_the_order_in_which_they_became_due(app: App) ->
     await want(app, 1)
     await want(app, 2, kind="summary")
     await want(app, 3, after=timedelta(hours=1))
-    await want(app, 4, kind="webhook")
+    await want(app, 4, kind="outbox")
     assert [(await claimed(app)).subject_id for _ in range(2)] == [1, 2]
     assert await claim(app) is None
 
@@ -187,9 +187,9 @@ async def test_nobody_takes_a_job_while_a_transaction_of_its_worker_holds_it(app
         is_held.set()
         await asyncio.wait({looking}, timeout=1.1 * lease.total_seconds())
         assert not looking.done() or set(looking.result()) == {None}
-        await db.jobs.want("webhook", 1, TEAM)
+        await db.jobs.want("outbox", 1, TEAM)
     await looking
-    assert (await counts(app))["webhook"] == (1, 0, 0), "it was stored, though the lease expired meanwhile"
+    assert (await counts(app))["outbox"] == (1, 0, 0), "it was stored, though the lease expired meanwhile"
     taken = [found for found in looking.result() if found] or [await claimed(other)]
     assert taken[0].fence > job.fence
 

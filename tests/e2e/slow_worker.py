@@ -1,6 +1,6 @@
 """A job worker whose archive job takes its time, for tests that kill and pause it: `python -m tests.e2e.slow_worker`.
 
-The job stores a mark at its end (work of the kind `webhook`, which nobody does here), under its lease, and tells in the
+The job stores a mark at its end (work of the kind `summary`, which nobody does here), under its lease, and tells in the
 log how far it is. SLOW_SECONDS, LEASE_SECONDS.
 """
 
@@ -29,8 +29,7 @@ async def archive_slowly(app: App, job: Job) -> None:
     await asyncio.sleep(float(os.environ["SLOW_SECONDS"]))
     async with app.store.write() as db:
         await db.jobs.hold(job)
-        await db.jobs.want("webhook", job.fence)
-        await db.jobs.want("embedding", job.subject_id)
+        await db.jobs.want("summary", job.fence)
         log.warning("job storing", subject_id=job.subject_id, attempt=job.attempt)
 
 

@@ -269,16 +269,6 @@ def _coordination(schema: Schema, at: Row) -> dict[str, Row]:
             "notes": "'{}'",
             "made_at": now,
         },
-        "webhooks": {
-            **own,
-            "url": "'https://example.com/'",
-            "kinds": "'[]'",
-            "secret": "'s'",
-            "position_xact": "0",
-            "position_id": "0",
-            **at,
-        },
-        "webhook_deliveries": {"id": "7", "webhook_id": "7", "event_id": "7", "attempt": "1", "took_ms": "5", **at},
     }
 
 

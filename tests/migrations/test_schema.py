@@ -75,7 +75,6 @@ CHECKED: list[tuple[str, str, str]] = [
     ("team_usage", "blob_bytes", "-1"),
     ("jobs", "state", "'done'"),
     ("jobs", "attempts", "-1"),
-    ("webhook_deliveries", "attempt", "0"),
 ]
 
 

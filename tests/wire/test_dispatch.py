@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agent_mail_core.errors import Forbidden, TransactionConflict, Unavailable
-from agent_mail_core.fields import NoArguments, Result
+from agent_mail_core.fields import NoArguments, Request, Result
 from agent_mail_core.ids import Principal, TeamId
 from agent_mail_core.ports import App, Caller, Role
 from agent_mail_server.dispatch import perform
@@ -20,6 +20,10 @@ class Done(Result):
     tries: int = 1
 
 
+class Patience(Request):
+    wait_seconds: float = 0
+
+
 async def test_a_read_ends_at_its_deadline(one_process: str) -> None:
     async def hang(app: App, caller: Caller, request: NoArguments) -> Done:
         await asyncio.Event().wait()
@@ -31,6 +35,24 @@ async def test_a_read_ends_at_its_deadline(one_process: str) -> None:
                 await perform(
                     server.app, server.metrics, CALLER, Operation(hang, ("GET /x",), Role.reader), NoArguments()
                 )
+
+
+@pytest.mark.parametrize("wait_seconds, waiting, at_work", [(0, 0, 1), (5, 1, 0)])
+async def test_only_a_call_that_asks_to_wait_gives_up_its_place_at_work(
+    one_process: str, wait_seconds: float, waiting: int, at_work: int
+) -> None:
+    async with served(one_process) as server:
+        figures = server.metrics
+
+        async def look(app: App, caller: Caller, request: Patience) -> Done:
+            assert (figures.waiting, figures.at_work) == (waiting, at_work)
+            return Done()
+
+        operation = Operation(look, ("POST /x",), Role.writer, is_waiting=True)
+        figures.in_flight += 1
+        await perform(server.app, figures, CALLER, operation, Patience(wait_seconds=wait_seconds))
+        figures.in_flight -= 1
+        assert (figures.waiting, figures.at_work) == (0, 0)
 
 
 async def test_a_write_that_began_ends_though_its_caller_has_gone(one_process: str) -> None:

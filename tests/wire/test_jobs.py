@@ -18,25 +18,25 @@ async def test_dead_jobs_are_listed_retried_and_dropped_over_rest(place: Place) 
         store = server.servers[0].app.store
         for subject_id in (1, 2, 3):
             async with store.write() as db:
-                await db.jobs.want("webhook", subject_id, TeamId(1))
-                job = await db.jobs.claim(["webhook"], timedelta(seconds=30))
+                await db.jobs.want("summary", subject_id, TeamId(1))
+                job = await db.jobs.claim(["summary"], timedelta(seconds=30))
                 assert job is not None
                 await db.jobs.bury(job, "no")
         first = (await client.get("/api/admin/job/dead", params={"limit": 2})).json()
         rest = (await client.get("/api/admin/job/dead", params={"limit": 2, "cursor": first["next_cursor"]})).json()
         assert [job["subject_id"] for job in first["jobs"] + rest["jobs"]] == [1, 2, 3]
         assert {**rest["jobs"][0], "created_at": ""} == {
-            "kind": "webhook",
+            "kind": "summary",
             "subject_id": 3,
             "attempts": 1,
             "last_error": "no",
             "created_at": "",
         }
         assert "next_cursor" not in rest
-        body = {"kind": "webhook", "subject_id": 2}
+        body = {"kind": "summary", "subject_id": 2}
         assert (await client.post("/api/admin/job/retry", json=body)).json() == {"retried": 1}
         assert (await client.post("/api/admin/job/retry", json=body)).json() == {"retried": 0}
-        assert (await client.post("/api/admin/job/drop", json={"kind": "webhook"})).json() == {"dropped": 2}
+        assert (await client.post("/api/admin/job/drop", json={"kind": "summary"})).json() == {"dropped": 2}
         refused = await client.post("/api/admin/job/drop", json={"kind": "mail"})
         assert (refused.status_code, error_of(refused)["code"]) == (422, "invalid_arguments")
 

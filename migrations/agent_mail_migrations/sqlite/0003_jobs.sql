@@ -1,6 +1,6 @@
 -- Background work: what is to be done, how far each follower of the events has come, and what it made.
 
--- Work of one kind for one subject: a project, a thread, a webhook. The queue only says where to look; the row is the work.
+-- Work of one kind for one subject: a project, a thread. The queue only says where to look; the row is the work.
 CREATE TABLE jobs (
     kind TEXT NOT NULL,
     subject_id INTEGER NOT NULL,
@@ -44,34 +44,3 @@ CREATE TABLE summaries (
     is_discarded INTEGER NOT NULL DEFAULT 0 CHECK (is_discarded IN (0, 1)),
     made_at INTEGER NOT NULL
 ) STRICT;
-
-CREATE TABLE webhooks (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    team_id INTEGER NOT NULL REFERENCES teams ON DELETE CASCADE,
-    project_id INTEGER REFERENCES projects ON DELETE CASCADE,
-    url TEXT NOT NULL,
-    -- A JSON array of event kinds; an empty one means all.
-    kinds TEXT NOT NULL,
-    secret TEXT NOT NULL,
-    position_xact INTEGER NOT NULL,
-    position_id INTEGER NOT NULL,
-    failures INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
-    failing_since INTEGER,
-    disabled_at INTEGER,
-    created_at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX webhooks_by_team ON webhooks (team_id, id);
-CREATE INDEX webhooks_by_project ON webhooks (project_id);
-
-CREATE TABLE webhook_deliveries (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    webhook_id INTEGER NOT NULL REFERENCES webhooks ON DELETE CASCADE,
-    event_id INTEGER NOT NULL,
-    attempt INTEGER NOT NULL CHECK (attempt > 0),
-    status_code INTEGER,
-    error TEXT,
-    took_ms INTEGER NOT NULL,
-    created_at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook_id, id);
-CREATE INDEX webhook_deliveries_by_age ON webhook_deliveries (created_at);
