@@ -48,8 +48,8 @@ class Limits(Protocol):
 
 
 def parse_budget(name: str, rate: str) -> Budget:
-    """A budget from text like `100/minute`. Raises ValueError for anything else."""
-    found = re.fullmatch(r"([1-9][0-9]{0,8})/(second|minute|hour|day)", rate.strip())
+    """A budget from text like `100/minute` or `500/5 minutes`. Raises ValueError for anything else."""
+    found = re.fullmatch(r"([1-9][0-9]{0,8})/(?:([1-9][0-9]{0,3}) )?(second|minute|hour|day)s?", rate.strip())
     if found is None:
-        raise ValueError("must be like 100/minute (second, minute, hour or day)")
-    return Budget(name, int(found[1]), SECONDS[found[2]])
+        raise ValueError("must be like 100/minute or 500/5 minutes (seconds, minutes, hours or days)")
+    return Budget(name, int(found[1]), int(found[2] or 1) * SECONDS[found[3]])

@@ -74,7 +74,7 @@ EXAMPLES: tuple[Example, ...] = (
     Example("health"),
     Example("ready"),
     Example("metrics"),
-    Example("ensure_project", {"human_key": "/work/shop", "slug": "shop", "description": "The web shop"}),
+    Example("ensure_project", {"human_key": "/code/shop", "slug": "shop", "description": "The web shop"}),
     Example("list_projects", {"query": "shop"}),
     Example("register_agent", {**_SHOP, "program": "claude-code", "model": "opus", "name": "BlueLake"}),
     Example("register_agent", {**_SHOP, "program": "codex", "model": "gpt", "name": "GreenHill"}),
@@ -146,7 +146,7 @@ EXAMPLES: tuple[Example, ...] = (
     Example(
         "start_session",
         {
-            "human_key": "/work/shop",
+            "human_key": "/code/shop",
             "program": "aider",
             "model": "sonnet",
             "agent_name": "RedPine",

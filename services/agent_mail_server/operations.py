@@ -186,7 +186,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(reserve_file, ("POST /api/file/reserve",), WRITE, is_core=True, is_waiting=True),
     Operation(release_file, ("POST /api/file/release",), WRITE, is_core=True, is_repeatable=True),
     Operation(renew_file, ("POST /api/file/renew",), WRITE),
-    Operation(check_paths, ("GET /api/file/check", "POST /api/file/check"), READ),
+    Operation(check_paths, ("POST /api/file/check", "GET /api/file/check"), READ),
     Operation(list_reservations, ("GET /api/file/list",), READ),
     Operation(force_release_file, ("POST /api/file/force-release",), WRITE, is_repeatable=True),
     # Build slots

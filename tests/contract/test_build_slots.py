@@ -159,7 +159,7 @@ async def test_only_a_living_agent_of_ones_own_acquires(office: Office) -> None:
 
 async def test_other_projects_and_teams_do_not_show(office: Office, database: Database) -> None:
     await acquire(office, "Ann")
-    await office.ensure("/work/shop", slug="shop")
+    await office.ensure("/code/shop", slug="shop")
     shop = Office(office.app, office.caller, "shop")
     await shop.register("Bob")
     with pytest.raises(SlotNotFound):

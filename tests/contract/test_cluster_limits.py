@@ -144,6 +144,17 @@ async def test_flushed_limits_begin_anew_and_scripts_are_loaded_again(valkey_url
 def test_a_rate_is_read() -> None:
     assert parse_budget("reads", "100/minute") == Budget("reads", 100, 60)
     assert parse_budget("logins", " 6000/hour ") == Budget("logins", 6000, 3600)
-    for text in ("", "100", "0/minute", "-1/minute", "1/fortnight", "1.5/second", "٣/second", "100 / minute"):
+    assert parse_budget("team", "500/5 minutes") == Budget("team", 500, 300)
+    for text in (
+        "",
+        "100",
+        "0/minute",
+        "-1/minute",
+        "1/fortnight",
+        "1.5/second",
+        "٣/second",
+        "100 / minute",
+        "1/0 days",
+    ):
         with pytest.raises(ValueError, match="must be like"):
             parse_budget("reads", text)

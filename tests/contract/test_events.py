@@ -37,8 +37,8 @@ async def log(office: Office, database: Database) -> Log:
 
 
 async def test_making_a_project_is_an_event_and_finding_it_again_is_none(office: Office, log: Log) -> None:
-    await office.ensure("/work/shop", slug="shop")
-    await office.ensure("/work/shop", description="changed")
+    await office.ensure("/code/shop", slug="shop")
+    await office.ensure("/code/shop", description="changed")
     [event] = await log.rows()
     assert (event.kind, event.agent_id, event.message_id, event.data) == (
         "project.created",

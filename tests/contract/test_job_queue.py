@@ -20,6 +20,8 @@ from agent_mail_core.job_queue import MOST_BUNDLED, Bundle, JobKind, JobQueue, W
 from tests.contract.clusters import until
 from tests.contract.valkey_server import ValkeyServer, valkey_server
 
+PATIENCE = 10.0
+
 
 @dataclass
 class Heard:
@@ -240,3 +242,22 @@ async def test_what_is_no_wake_is_passed_over(valkey_url: str) -> None:
             queue.wake("archive", 1)
             await until(lambda: heard.wakes == {("archive", 1): 1})
         await queue.close()
+
+
+@pytest.mark.valkey
+async def test_who_hears_stops_whenever_it_is_told_to(valkey_url: str) -> None:
+    """At each step of connecting: a listener that went on would keep its worker from ending."""
+
+    async def stop_after(steps: int) -> bool:
+        listening = asyncio.ensure_future(consume(valkey_url, "test", Heard()))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        listening.cancel()
+        ended, _ = await asyncio.wait({listening}, timeout=PATIENCE)
+        for _ in range(3):  # so that a failing test ends too
+            listening.cancel()
+            await asyncio.wait({listening}, timeout=0.1)
+        return listening in ended
+
+    for _ in range(10):
+        assert await asyncio.gather(*(stop_after(steps) for steps in range(60))) == [True] * 60

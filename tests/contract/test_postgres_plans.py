@@ -37,7 +37,7 @@ LOOKED_UP = {"contacts", "blocks", "product_projects"}
 FILL = """
     INSERT INTO teams (name) SELECT 'team ' || n FROM generate_series(2, 3) n;
     INSERT INTO projects (team_id, human_key, slug)
-        SELECT 1 + n % 2, '/work/p' || n, 'p' || n FROM generate_series(0, 59) n;
+        SELECT 1 + n % 2, '/code/p' || n, 'p' || n FROM generate_series(0, 59) n;
     INSERT INTO agents (team_id, project_id, name, program, model, contact_policy, owner)
         SELECT p.team_id, p.id, 'Agent' || n, 'shell', 'm-1', 'auto', 'local' FROM projects p, generate_series(1, 20) n;
     INSERT INTO mailboxes (agent_id) SELECT id FROM agents;

@@ -16,29 +16,29 @@ def desk(app: App) -> Office:
 
 
 async def test_a_new_key_makes_a_project_under_a_slug_of_its_last_component(desk: Office) -> None:
-    made = await desk.ensure("/work/Shop Front", description="The shop")
+    made = await desk.ensure("/code/Shop Front", description="The shop")
     assert made.created
-    assert made.project.slug == project_slug("/work/Shop Front")
+    assert made.project.slug == project_slug("/code/Shop Front")
     assert made.project.slug.startswith("shop-front-")
-    assert made.project.human_key == "/work/Shop Front"
+    assert made.project.human_key == "/code/Shop Front"
     assert made.project.description == "The shop"
 
 
 async def test_the_same_key_again_gives_the_same_project(desk: Office) -> None:
-    first = await desk.ensure("/work/shop", description="The shop")
-    again = await desk.ensure("/work/shop")
+    first = await desk.ensure("/code/shop", description="The shop")
+    again = await desk.ensure("/code/shop")
     assert not again.created
     assert again.project == first.project
 
 
 async def test_a_later_description_replaces_the_first(desk: Office) -> None:
-    await desk.ensure("/work/shop", description="Old")
-    assert (await desk.ensure("/work/shop", description="New")).project.description == "New"
-    assert (await desk.ensure("/work/shop")).project.description == "New"
+    await desk.ensure("/code/shop", description="Old")
+    assert (await desk.ensure("/code/shop", description="New")).project.description == "New"
+    assert (await desk.ensure("/code/shop")).project.description == "New"
 
 
 @pytest.mark.parametrize(
-    "key, spelling", [("/work/shop", "/work/shop/"), ("/work/shop", "/work/shop///"), ("café", "cafe\u0301")]
+    "key, spelling", [("/code/shop", "/code/shop/"), ("/code/shop", "/code/shop///"), ("café", "cafe\u0301")]
 )
 async def test_spellings_of_one_key_are_one_project(desk: Office, key: str, spelling: str) -> None:
     made = await desk.ensure(key)
@@ -48,7 +48,7 @@ async def test_spellings_of_one_key_are_one_project(desk: Office, key: str, spel
 
 
 async def test_keys_differ_by_case(desk: Office) -> None:
-    upper, lower = await desk.ensure("/work/Shop"), await desk.ensure("/work/shop")
+    upper, lower = await desk.ensure("/code/Shop"), await desk.ensure("/code/shop")
     assert lower.created
     assert upper.project.slug != lower.project.slug
 
@@ -75,30 +75,30 @@ async def test_the_longest_keys_are_told_apart(desk: Office) -> None:
 
 
 async def test_an_explicit_slug_is_taken_as_given(desk: Office) -> None:
-    assert (await desk.ensure("/work/shop", slug="the-shop")).project.slug == "the-shop"
+    assert (await desk.ensure("/code/shop", slug="the-shop")).project.slug == "the-shop"
 
 
 async def test_an_explicit_slug_of_another_key_is_refused(desk: Office, database: Database) -> None:
-    await desk.ensure("/work/shop", slug="shop")
+    await desk.ensure("/code/shop", slug="shop")
     before = await database.dump()
     with pytest.raises(SlugTaken) as refused:
-        await desk.ensure("/work/other", slug="shop")
+        await desk.ensure("/code/other", slug="shop")
     assert refused.value.data["slug"] == "shop"
     assert await database.dump() == before
 
 
 async def test_an_existing_project_keeps_its_slug(desk: Office) -> None:
-    await desk.ensure("/work/shop", slug="shop")
-    again = await desk.ensure("/work/shop", slug="another")
+    await desk.ensure("/code/shop", slug="shop")
+    again = await desk.ensure("/code/shop", slug="another")
     assert (again.created, again.project.slug) == (False, "shop")
 
 
 async def test_an_existing_project_may_not_be_given_the_slug_of_another(desk: Office, database: Database) -> None:
-    await desk.ensure("/work/shop", slug="shop")
-    await desk.ensure("/work/bank", slug="bank")
+    await desk.ensure("/code/shop", slug="shop")
+    await desk.ensure("/code/bank", slug="bank")
     before = await database.dump()
     with pytest.raises(SlugTaken):
-        await desk.ensure("/work/bank", slug="shop", description="Changed")
+        await desk.ensure("/code/bank", slug="shop", description="Changed")
     assert await database.dump() == before
 
 
@@ -110,8 +110,8 @@ async def test_when_both_slugs_of_a_key_are_taken_it_is_refused(desk: Office) ->
 
 
 async def test_a_project_is_found_by_slug_and_by_key(app: App, desk: Office) -> None:
-    slug = (await desk.ensure("/work/shop")).project.slug
-    by_slug, by_key = await Office(app, caller(), slug).project(), await Office(app, caller(), "/work/shop/").project()
+    slug = (await desk.ensure("/code/shop")).project.slug
+    by_slug, by_key = await Office(app, caller(), slug).project(), await Office(app, caller(), "/code/shop/").project()
     assert by_slug == by_key
     assert by_slug.slug == slug
 
@@ -172,7 +172,7 @@ async def test_a_project_shows_at_most_a_hundred_agents(office: Office) -> None:
 
 
 async def test_the_list_counts_agents_and_messages_of_each_project(office: Office) -> None:
-    await office.ensure("/work/other", slug="zoo")
+    await office.ensure("/code/other", slug="zoo")
     await office.send("Ann", ["Bob", "Cid"])
     await office.retire("Dot")
     listed = (await office.projects()).projects
@@ -199,7 +199,7 @@ async def test_a_last_page_that_is_full_has_no_next_cursor(desk: Office) -> None
     "query, expected",
     [
         ("SHOP", ["shop-one", "workshop"]),
-        ("/work/", ["shop-one"]),
+        ("/code/", ["shop-one"]),
         ("100%", ["sale"]),
         ("%", ["sale"]),
         ("_", ["under"]),
@@ -211,7 +211,7 @@ async def test_a_last_page_that_is_full_has_no_next_cursor(desk: Office) -> None
     ],
 )
 async def test_a_query_is_a_piece_of_slug_or_key_and_no_pattern(desk: Office, query: str, expected: list[str]) -> None:
-    await desk.ensure("/work/first", slug="shop-one")
+    await desk.ensure("/code/first", slug="shop-one")
     await desk.ensure("workshop")
     await desk.ensure("100% off", slug="sale")
     await desk.ensure("a_b", slug="under")

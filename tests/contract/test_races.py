@@ -120,7 +120,7 @@ async def test_20_registrations_with_one_key_make_one_agent(offices: Offices) ->
 
 
 async def test_20_calls_for_one_key_make_one_project(offices: Offices, database: Database) -> None:
-    calls = [insisting(partial(offices(n).ensure, "/work/shop")) for n in range(20)]
+    calls = [insisting(partial(offices(n).ensure, "/code/shop")) for n in range(20)]
     answers, errors = await outcomes(calls)
     assert errors == []
     assert sum(answer.created for answer in answers) == 1

@@ -139,10 +139,10 @@ async def test_literal_takes_wildcards_as_they_are(office: Office) -> None:
 async def test_paths_are_made_normal_and_folded(office: Office) -> None:
     answer = await reserve(office, "Ann", "./src//a.py", "src/a.py", "src/", "src")
     assert patterns(answer.granted) == ["src/a.py", "src"]
-    await office.ensure("/work/shop", slug="shop")
+    await office.ensure("/code/shop", slug="shop")
     shop = Office(office.app, office.caller, "shop")
     await shop.register("Ann")
-    assert patterns((await reserve(shop, "Ann", "/work/shop/src/x.py")).granted) == ["src/x.py"]
+    assert patterns((await reserve(shop, "Ann", "/code/shop/src/x.py")).granted) == ["src/x.py"]
 
 
 @pytest.mark.parametrize("path", ["../x", "/elsewhere/x", "!x", "", "a" * 1025, "*a" * 17])
@@ -373,7 +373,7 @@ async def test_the_list_comes_in_pages_newest_first(office: Office) -> None:
 
 async def test_other_projects_and_teams_do_not_show(office: Office, database: Database) -> None:
     [held] = (await reserve(office, "Ann", "src")).granted
-    await office.ensure("/work/shop", slug="shop")
+    await office.ensure("/code/shop", slug="shop")
     shop = Office(office.app, office.caller, "shop")
     await shop.register("Ann")
     assert (await reserve(shop, "Ann", "src")).granted

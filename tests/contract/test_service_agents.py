@@ -23,9 +23,9 @@ async def record(office: Office, name: str) -> AgentRecord:
 
 
 async def test_every_project_has_them_from_the_start(office: Office) -> None:
-    await office.ensure("/work/other")
-    await office.ensure("/work/other", description="Asked for twice")
-    for slug in ("office", "/work/other"):
+    await office.ensure("/code/other")
+    await office.ensure("/code/other", description="Asked for twice")
+    for slug in ("office", "/code/other"):
         there = Office(office.app, office.caller, slug)
         overseer, system = await record(there, "overseer"), await record(there, "SYSTEM")
         assert (overseer.name, overseer.contact_policy, overseer.is_service) == ("Overseer", "open", True)

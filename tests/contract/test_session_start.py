@@ -24,9 +24,9 @@ async def start(office: Office, **more: Any) -> StartedSession:
 
 async def test_a_newcomer_has_all_it_needs(office: Office) -> None:
     begun = await start(
-        office, human_key="/work/new/", agent_name="Eve", task_description="The cart", reserve_paths=["src", "src/a"]
+        office, human_key="/code/new/", agent_name="Eve", task_description="The cart", reserve_paths=["src", "src/a"]
     )
-    assert (begun.project.human_key, begun.project.slug[:4]) == ("/work/new", "new-")
+    assert (begun.project.human_key, begun.project.slug[:4]) == ("/code/new", "new-")
     assert (begun.agent.name, begun.agent.program, begun.agent.model) == ("Eve", "shell", "m-1")
     assert (begun.agent.task_description, begun.created, begun.replayed) == ("The cart", True, False)
     assert patterns(begun.reservations.granted) == ["src", "src/a"]
@@ -57,7 +57,7 @@ async def test_a_path_that_cannot_be_makes_nothing(office: Office, database: Dat
     before = await database.dump()
     for paths in (["../x"], ["src", "a" * 2000], ["/elsewhere"]):
         with pytest.raises(InvalidPath):
-            await start(office, human_key="/work/new", reserve_paths=paths)
+            await start(office, human_key="/code/new", reserve_paths=paths)
     assert await database.dump() == before
 
 

@@ -150,7 +150,7 @@ def test_a_client_that_breaks_off_an_upload_takes_no_server_out() -> None:
 def test_a_wait_and_an_event_stream_pass() -> None:
     port = free_port()
     with server_at(FIRST, port), balancer(port, FIRST) as front, httpx.Client(base_url=front.url, timeout=60) as client:
-        client.post("/api/project/ensure", json={"human_key": "/work", "slug": "work"})
+        client.post("/api/project/ensure", json={"human_key": "/code", "slug": "work"})
         agent = {"project_slug": "work", "name": "Ada", "program": "test", "model": "none"}
         assert client.post("/api/agent/register", json=agent).status_code == 200
         comments: list[float] = []

@@ -54,7 +54,7 @@ def test_the_owner_migrates_and_the_application_serves(database: Database) -> No
     assert done.returncode == 0, done.stderr
     assert "applied" in done.stdout
     with serving(database.app) as running, httpx.Client(base_url=running.url) as client:
-        assert client.post("/api/project/ensure", json={"human_key": "/work", "slug": "work"}).status_code == 200
+        assert client.post("/api/project/ensure", json={"human_key": "/code", "slug": "work"}).status_code == 200
         for agent in ("Ada", "Bob"):
             body = {"project_slug": "work", "name": agent, "program": "test", "model": "none"}
             assert client.post("/api/agent/register", json=body).status_code == 200

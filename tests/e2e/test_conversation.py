@@ -14,7 +14,7 @@ CLIENTS = [
     pytest.param(legacy, id="mcp-legacy"),
     pytest.param(over_rest, id="rest"),
 ]
-KEY = "/work/shop"
+KEY = "/code/shop"
 PROFILE = {"program": "pytest", "model": "none"}
 
 

@@ -112,7 +112,7 @@ def a_row_of_each(schema: Schema) -> dict[str, Row]:
     at = {"created_at": schema.now}
     return {
         "teams": {"id": "7", "name": "'team'", **at},
-        "projects": {"id": "7", "team_id": "7", "human_key": "'/work/a'", "slug": "'a-b1'", **at},
+        "projects": {"id": "7", "team_id": "7", "human_key": "'/code/a'", "slug": "'a-b1'", **at},
         "agents": {
             "id": "7",
             "team_id": "7",

@@ -15,7 +15,7 @@ from agent_mail_core.addresses import Address, ThreadRef, elsewhere, is_service,
         ("Bob@", "Bob", ""),
         ("@shop", "", "shop"),
         ("Bob@shop@depot", "Bob", "shop@depot"),
-        ("Bob@/work/shop", "Bob", "/work/shop"),
+        ("Bob@/code/shop", "Bob", "/code/shop"),
     ],
 )
 def test_an_address_is_split_at_its_first_at(text: str, name: str, slug: str | None) -> None:

@@ -50,7 +50,7 @@ from agent_mail_core.projects import ProjectRecord
 from agent_mail_core.search_text import index_text
 
 NOW = datetime(2026, 11, 22, 13, 41, tzinfo=UTC)
-PROJECT = ProjectRecord(ProjectId(7), TeamId(1), "office", "/work/office", None, NOW)
+PROJECT = ProjectRecord(ProjectId(7), TeamId(1), "office", "/code/office", None, NOW)
 
 DEPOT = replace(PROJECT, id=ProjectId(8), slug="depot")
 

@@ -31,7 +31,7 @@ def message(number: int, text: str = HOSTILE) -> dict[str, Any]:
 
 
 RECORDS: list[tuple[Kind, dict[str, Any]]] = [
-    ("project", {"slug": "shop", "human_key": "/work/<b>shop</b>", "description": None, "created_at": NOW}),
+    ("project", {"slug": "shop", "human_key": "/code/<b>shop</b>", "description": None, "created_at": NOW}),
     ("agent", {"name": "Ann", "program": "=cmd|' /C calc'!A0"}),
     ("agent", {"name": "Bob", "program": "<img src=x onerror=alert(1)>"}),
     ("thread", {"thread_id": "T-1", "subject": "<script>", "created_at": NOW}),
@@ -124,7 +124,7 @@ def test_markdown_quotes_bodies_and_escapes_the_rest() -> None:
     lines = text.splitlines()
     assert "> # Heading" in lines
     assert not any(line.startswith(("# Heading", "---", "<script", "<img")) for line in lines)
-    assert "# /work/\\<b\\>shop\\</b\\>" in lines
+    assert "# /code/\\<b\\>shop\\</b\\>" in lines
     assert "### T\\-1: \\<script\\>" in lines
     assert "- email: 2" in lines
 

@@ -127,7 +127,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 async def furnish(client: httpx.AsyncClient, *agents: str) -> None:
     """The project `shop` with agents."""
-    await post(client, "project/ensure", human_key="/work/shop", slug="shop")
+    await post(client, "project/ensure", human_key="/code/shop", slug="shop")
     for name in agents:
         await post(client, "agent/register", project_slug="shop", program="pytest", model="none", name=name)
 

@@ -13,7 +13,7 @@ from tests.wire.test_reviews import Call, call_rest
 from tests.wire.tools import call_tool, tool_names
 
 SHOP = {"project_slug": "shop"}
-STARTS = {"human_key": "/work/shop", "program": "pytest", "model": "none"}
+STARTS = {"human_key": "/code/shop", "program": "pytest", "model": "none"}
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ async def test_a_session_starts_and_hands_its_work_over(call: Call) -> None:
     begun = await call(
         "start_session", **STARTS, agent_name="Eve", task_description="The cart", reserve_paths=["src"], inbox_limit=5
     )
-    assert (begun["project"]["human_key"], begun["agent"]["name"], begun["created"]) == ("/work/shop", "Eve", True)
+    assert (begun["project"]["human_key"], begun["agent"]["name"], begun["created"]) == ("/code/shop", "Eve", True)
     assert begun["agent"]["task_description"] == "The cart"
     [granted] = begun["reservations"]["granted"]
     assert (begun["inbox"]["messages"], begun["inbox"]["unread_count"]) == ([], 0)

@@ -108,7 +108,7 @@ async def test_rest_and_mcp_answer_alike(client: httpx.AsyncClient) -> None:
     """The same steps in two projects that differ in nothing else."""
     await furnish(client, "BlueLake", "GreenHill")
     by_rest = [steady(await call_rest(client, route, arguments)) for _, route, arguments in STEPS]
-    await client.post("/api/project/ensure", json={"human_key": "/work/other", "slug": "other"})
+    await client.post("/api/project/ensure", json={"human_key": "/code/other", "slug": "other"})
     for name in ("BlueLake", "GreenHill"):
         agent = {"project_slug": "other", "program": "pytest", "model": "none", "name": name}
         await client.post("/api/agent/register", json=agent)

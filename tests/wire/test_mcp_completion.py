@@ -31,7 +31,7 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
         endpoint = make_endpoint(make_app(settings, store))
         here = await Client(endpoint).speak(MODERN)
         for slug in ("shop", "shop-2", "store"):
-            await call(here, "ensure_project", human_key=f"/work/{slug}", slug=slug)
+            await call(here, "ensure_project", human_key=f"/code/{slug}", slug=slug)
         for name in ("Ann", "anna", "Bob", "An-na", "An_na", "AnZ"):
             await register(here, name)
         await register(here, "Eve", project_slug="shop-2")

@@ -30,7 +30,7 @@ async def test_two_agents_exchange_mail(mode: Literal["auto", "legacy"], place: 
             assert not result.is_error, result.content
             return result.structured_content
 
-        await call("ensure_project", human_key="/work/shop", slug="shop")
+        await call("ensure_project", human_key="/code/shop", slug="shop")
         for agent in ("Ann", "Bob"):
             await call("register_agent", project_slug="shop", program="pytest", model="none", name=agent)
         bob = {"project_slug": "shop", "agent_name": "Bob"}

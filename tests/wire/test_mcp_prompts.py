@@ -12,7 +12,7 @@ from tests.wire.mcp_wire import HANDSHAKES, MODERN, Answer, Client, make_app, ma
 
 OWN = {"project_slug": "shop", "agent_name": "Ann"}
 GIVEN: dict[str, dict[str, str]] = {
-    "join_project": {"human_key": "/work/shop", "program": "pytest", "model": "none"},
+    "join_project": {"human_key": "/code/shop", "program": "pytest", "model": "none"},
     "coordinate_edit": {**OWN, "paths": "src/cart/**, docs/cart.md"},
     "hand_off_task": {"project_slug": "shop", "from_agent": "Ann", "to_agent": "Bob", "task": "Finish the cart"},
     "review_thread": {**OWN, "thread_id": "FEAT-1"},

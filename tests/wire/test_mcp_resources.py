@@ -46,7 +46,7 @@ READ: list[tuple[str, str, dict[str, Any]]] = [
     (f"{BASE}/outbox/%41nn", "list_outbox", ANN),
     (f"{BASE}/thread/FEAT-1", "get_thread", {**SHOP, "thread_id": "FEAT-1"}),
     (f"{BASE}/agents", "list_agents", {**SHOP, "limit": 100}),
-    ("agentmail://project/%2Fwork%2Fshop/agents", "list_agents", {**SHOP, "limit": 100}),
+    ("agentmail://project/%2Fcode%2Fshop/agents", "list_agents", {**SHOP, "limit": 100}),
     (f"{BASE}/reservations", "list_reservations", {**SHOP, "limit": 100}),
     (f"{BASE}/slots", "list_slots", {**SHOP, "limit": 100}),
     ("agentmail://message/1", "get_message", {"message_id": 1}),
@@ -124,7 +124,7 @@ async def shop(place: Place) -> AsyncIterator[Shop]:
             stack.push_async_callback(store.close)
         endpoint = make_endpoint(make_app(settings, stores[0]), pace=OFTEN, stores=stores[1:])
         here = Shop(endpoint, await Client(endpoint).speak(MODERN))
-        await here.call("ensure_project", human_key="/work/shop", slug="shop")
+        await here.call("ensure_project", human_key="/code/shop", slug="shop")
         for name in ("Ann", "Bob"):
             await here.call("register_agent", **SHOP, program="pytest", model="none", name=name)
         await here.call("ensure_product", name="Café / shop")
@@ -295,7 +295,7 @@ async def test_what_cannot_be_watched_is_refused_in_words(shop: Shop, uri: str) 
 async def test_a_client_watches_a_bounded_number_of_what_is_read_anew(shop: Shop) -> None:
     client = await shop.session(LEGACY)
     # One thread under many spellings of its project.
-    spellings = [f"agentmail://project/{quote('/work/shop' + '/' * n, safe='')}/slots" for n in range(MAX_READ + 1)]
+    spellings = [f"agentmail://project/{quote('/code/shop' + '/' * n, safe='')}/slots" for n in range(MAX_READ + 1)]
     for uri in spellings[:MAX_READ]:
         assert (await subscribe(client, uri))["result"] == {}
     assert (await subscribe(client, spellings[-1]))["error"]["data"]["limit"] == MAX_READ

@@ -77,7 +77,7 @@ async def shop(place: Place) -> AsyncIterator[Shop]:
         app = make_app(settings, stores[0])
         endpoint = make_endpoint(app, pace=PATIENT, stores=stores[1:])
         here = Shop(app, endpoint, await Client(endpoint).speak(MODERN))
-        await here.call("ensure_project", human_key="/work/shop", slug="shop")
+        await here.call("ensure_project", human_key="/code/shop", slug="shop")
         for name in ("Ann", "Bob", "Cid"):
             await here.call("register_agent", project_slug="shop", program="pytest", model="none", name=name)
         yield here

@@ -71,7 +71,7 @@ async def test_the_server_gives_it_and_errors_have_its_shape(server: Fleet, desc
 async def test_the_client_learns_all_operations_from_it(server: Fleet) -> None:
     async with MailClient(URL, transport=httpx.ASGITransport(server.asgi)) as client:
         assert set(await client.operations()) == {operation.name for operation in OPERATIONS}
-        made = await client.call("ensure_project", human_key="/work/shop", slug="shop")
+        made = await client.call("ensure_project", human_key="/code/shop", slug="shop")
         assert made["created"] is True
         assert (await client.call("get_project", project_slug="shop"))["slug"] == "shop"
         await client.call("register_agent", project_slug="shop", program="p", model="m", name="BlueLake")

@@ -120,7 +120,7 @@ async def test_deleting_a_project_over_rest(place: Place) -> None:
     async with fleet(place) as server, client_of(server) as client:
         await talk(client)
         response = await client.delete("/api/project/shop")
-        assert (response.status_code, response.json()["human_key"]) == (200, "/work/shop")
+        assert (response.status_code, response.json()["human_key"]) == (200, "/code/shop")
         for answer in (await client.delete("/api/project/shop"), await client.get("/api/project/shop")):
             assert (answer.status_code, error_of(answer)["code"]) == (404, "project_not_found")
         await talk(client)

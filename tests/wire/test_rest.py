@@ -145,7 +145,7 @@ async def test_unknown_arguments_are_refused_with_the_near_name(client: httpx.As
 
 async def test_names_of_the_rust_port_are_read(client: httpx.AsyncClient) -> None:
     await furnish(client, "BlueLake")
-    ported = {"project_key": "/work/shop", "agent_name": "GreenHill", "program": "p", "model": "m"}
+    ported = {"project_key": "/code/shop", "agent_name": "GreenHill", "program": "p", "model": "m"}
     assert (await client.post("/api/agent/register", json=ported)).json()["agent"]["name"] == "GreenHill"
     mail = {"project_key": "shop", "sender_name": "BlueLake", "subject": "s", "body_md": "b", "importance": "high"}
     sent = await client.post("/api/message/send", json={**mail, "to": "GreenHill, BlueLake"})

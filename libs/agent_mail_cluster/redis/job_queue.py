@@ -147,9 +147,15 @@ async def consume(url: str, worker: str, hear: Hear) -> None:
 
 
 class _Listener(Worker):
-    """Without the line about Redis that arq logs at its start: INFO is no command for an account of few rights."""
+    """Without the line about Redis that arq logs at its start: INFO is no command for an account of few rights.
+
+    And it ends when it is cancelled: while redis-py connects, it can swallow that.
+    """
 
     async def main(self) -> None:
-        while True:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        while not task.cancelling():
             await self._poll_iteration()
-            await asyncio.sleep(self.poll_delay_s)
+            if not task.cancelling():
+                await asyncio.sleep(self.poll_delay_s)
+        raise asyncio.CancelledError

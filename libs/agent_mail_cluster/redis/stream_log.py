@@ -46,7 +46,9 @@ class RedisStreamLog(StreamLog):
         return StreamPage(events, any(fields[0] == b"e" for _, fields in page), has_gap)
 
     async def drop(self, stream_id: str) -> None:
-        await self._connection.call("DEL", _key(stream_id))
+        # An empty stream remembers its last id, which a new one could give again within the same millisecond.
+        key = _key(stream_id)
+        await self._connection.call_all([("XTRIM", key, "MAXLEN", 0), ("EXPIRE", key, 1)])
 
     def listen(self, stream_id: str) -> AbstractAsyncContextManager[Wakeup]:
         return self._wakeups.subscribe(topic(stream_id))
