@@ -8,10 +8,12 @@ on, so of two workers one finds that it is no longer the writer.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from time import perf_counter
 
 from agent_mail_core.archive import (
     MOST_BYTES,
@@ -33,6 +35,11 @@ log = logging.getLogger(__name__)
 
 MOST_COMMITS = 1000
 """In one run of the job."""
+
+REST = 4.0
+"""Where the archive is written by the process that answers requests: how long it rests after a commit, times as long as
+the commit took. It may lag while that is busy; requests should not notice it."""
+LONGEST_REST = 2.0
 
 PLACES_A_PAGE = 500
 
@@ -62,11 +69,14 @@ async def archive_project(app: App, job: Job) -> timedelta | None:
         return None
     state = await agreed(app, archive, place, state, job)
     for _ in range(MOST_COMMITS):
+        began = perf_counter()
         batch = await next_batch(app, place, state.position if state is not None else FIRST_POSITION)
         if batch is None:
             break
         tip = await archive.commit(place, state.head if state is not None else None, batch)
         state = await _record(app, place, state, tip, job)
+        if app.settings.redis_url is None:
+            await asyncio.sleep(min((perf_counter() - began) * REST, LONGEST_REST))
     else:
         return NOW
     if state is not None and state.pushed_head != state.head:

@@ -18,7 +18,7 @@ from tests.e2e.serving import Serving, serving
 from tests.e2e.test_cluster import PROJECT, furnish, send
 from tests.e2e.test_doctor import findings
 from tests.e2e.test_processes import run
-from tests.servers import in_new_loop, postgres_server, query
+from tests.servers import free_port, in_new_loop, postgres_server, query
 
 pytestmark = [pytest.mark.postgres, pytest.mark.valkey]
 
@@ -114,7 +114,7 @@ async def until_status(client: httpx.AsyncClient, status: int) -> httpx.Response
 
 def test_a_server_whose_role_brings_nothing_along_does_not_start(fresh_postgres: str, tmp_path: Path) -> None:
     with pooler(fresh_postgres) as unsettled:
-        ended = run(tmp_path, "serve", DATABASE_URL=unsettled.url, **POOLED_SETTINGS)
+        ended = run(tmp_path, "serve", DATABASE_URL=unsettled.url, PORT=str(free_port()), **POOLED_SETTINGS)
         assert ended.returncode == 10
         assert "deploy/postgres/pooled.sql" in ended.stdout + ended.stderr
         code, found = findings(tmp_path, DATABASE_URL=unsettled.url, **POOLED_SETTINGS)

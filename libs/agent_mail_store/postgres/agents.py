@@ -2,15 +2,45 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 from agent_mail_core.agents import AgentChanges, AgentCounts, AgentRecord, Agents, NewAgent, Registered
 from agent_mail_core.ids import AgentId, Principal, ProjectId, TeamId
 from agent_mail_core.projects import ProjectRecord
+from agent_mail_store.postgres.connections import Row
 from agent_mail_store.postgres.projects import key_digest
 from agent_mail_store.postgres.statements import Statements
 
 AGENT_FIELDS = 11
 """How many columns make an AgentRecord, always selected in the order of its fields."""
+
+_FOUND = """
+    p.id, p.team_id, p.slug, p.human_key, p.description, p.created_at,
+    a.id AS agent_id, a.project_id, a.name, a.program, a.model, a.task_description, a.contact_policy, a.owner,
+    a.registered_at, a.last_active_at, a.retired_at
+"""
+_FIND = f"""
+    SELECT {_FOUND}
+    FROM projects p
+    LEFT JOIN agents a ON a.project_id = p.id AND a.name_key = lower($4 COLLATE "C")
+    WHERE p.id = coalesce(
+        (SELECT id FROM projects WHERE team_id = $1 AND slug = $2),
+        (SELECT id FROM projects WHERE team_id = $1 AND key_digest(human_key) = $3)
+    )
+"""  # noqa: S608 - our own columns
+_FIND_SEVERAL = f"""
+    SELECT {_FOUND}, q.number
+    FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[]) WITH ORDINALITY
+         q (team_id, ref, digest, name, number)
+    JOIN projects p ON p.id = coalesce(
+        (SELECT id FROM projects WHERE team_id = q.team_id AND slug = q.ref),
+        (SELECT id FROM projects WHERE team_id = q.team_id AND key_digest(human_key) = q.digest)
+    )
+    LEFT JOIN agents a ON a.project_id = p.id AND a.name_key = lower(q.name COLLATE "C")
+"""  # noqa: S608 - our own columns
+
+AgentQuestion: TypeAlias = tuple[TeamId, str, str]
+FoundAgent: TypeAlias = tuple[ProjectRecord | None, AgentRecord | None]
 
 
 class PostgresAgents(Agents):
@@ -20,26 +50,9 @@ class PostgresAgents(Agents):
     async def find(
         self, team_id: TeamId, project_ref: str, name: str
     ) -> tuple[ProjectRecord | None, AgentRecord | None]:
-        row = await self._db.row(
-            """
-            SELECT p.id, p.team_id, p.slug, p.human_key, p.description, p.created_at,
-                   a.id AS agent_id, a.project_id, a.name, a.program, a.model, a.task_description, a.contact_policy,
-                   a.owner, a.registered_at, a.last_active_at, a.retired_at
-            FROM projects p
-            LEFT JOIN agents a ON a.project_id = p.id AND a.name_key = lower($4 COLLATE "C")
-            WHERE p.id = coalesce(
-                (SELECT id FROM projects WHERE team_id = $1 AND slug = $2),
-                (SELECT id FROM projects WHERE team_id = $1 AND key_digest(human_key) = $3)
-            )
-            """,
-            team_id,
-            project_ref,
-            key_digest(project_ref),
-            name,
-        )
-        if row is None:
-            return None, None
-        return ProjectRecord(*row[:6]), AgentRecord(*row[6:]) if row["agent_id"] is not None else None
+        if self._db.together is not None:
+            return await self._db.together.agents.get((team_id, project_ref, name))
+        return _found(await self._db.row(_FIND, team_id, project_ref, key_digest(project_ref), name))
 
     async def register(self, name: str, agent: NewAgent, owner_may_be_any: bool) -> tuple[AgentRecord, Registered]:
         made = await self.register_free([name], agent)
@@ -247,3 +260,18 @@ class PostgresAgents(Agents):
             list(seen),
             list(seen.values()),
         )
+
+
+async def find_together(db: Statements, questions: Sequence[AgentQuestion]) -> list[FoundAgent]:
+    """What `PostgresAgents.find` answers to each: team, project and name."""
+    teams, refs, names = zip(*questions, strict=True)
+    digests = [key_digest(ref) for ref in refs]
+    rows = await db.rows(_FIND_SEVERAL, teams, refs, digests, names)
+    found = {row["number"]: row for row in rows}
+    return [_found(found.get(number)) for number in range(1, len(questions) + 1)]
+
+
+def _found(row: Row | None) -> FoundAgent:
+    if row is None:
+        return None, None
+    return ProjectRecord(*row[:6]), AgentRecord(*row[6 : 6 + AGENT_FIELDS]) if row["agent_id"] is not None else None

@@ -6,6 +6,7 @@ statement of its own, as each subquery costs every page some 5 µs: the slugs of
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Literal, TypeAlias
 
 from agent_mail_core.addresses import show
 from agent_mail_core.fields import RECIPIENT_KINDS
@@ -18,32 +19,51 @@ from agent_mail_store.postgres.statements import Statements
 
 _HIGHEST = 2**63 - 1
 
-_PAGE_BEGIN = """
+_COLUMNS = """
     SELECT b.position AS last_position, b.unread, d.position, d.message_id, t.key, m.parent_id, s.name, m.subject,
-           CASE WHEN $4 THEN m.body_md END AS body_md, d.kind, d.priority, d.ack_required,
+           {body} AS body_md, d.kind, d.priority, d.ack_required,
            (date_part('epoch', d.created_at) * 1e6)::bigint, (date_part('epoch', d.read_at) * 1e6)::bigint,
            (date_part('epoch', d.acknowledged_at) * 1e6)::bigint,
-           s.project_id, d.project_id, r.project_id,
+           s.project_id, d.project_id, r.project_id, {has_attachments}
 """
-_HAS_ATTACHMENTS = """
-           EXISTS (SELECT FROM message_attachments WHERE message_id = d.message_id)
+_NAMES = """
+    LEFT JOIN messages m ON m.id = d.message_id
+    LEFT JOIN threads t ON t.id = d.thread_id
+    LEFT JOIN agents s ON s.id = d.sender_id
 """
+_PAGE_BEGIN = _COLUMNS.format(body="NULL::text", has_attachments="false")
+_PAGE_WITH_BODIES_BEGIN = _COLUMNS.format(
+    body="m.body_md", has_attachments="EXISTS (SELECT FROM message_attachments WHERE message_id = d.message_id)"
+)
 _PAGE_FROM = """
     FROM mailboxes b
     JOIN agents r ON r.id = b.agent_id
     LEFT JOIN LATERAL (
         SELECT * FROM deliveries
         WHERE agent_id = b.agent_id AND position > $2 AND position < $3
-          AND ($6::smallint IS NULL OR priority >= $6) AND ($7::timestamptz IS NULL OR created_at >= $7)
+          AND ($5::smallint IS NULL OR priority >= $5) AND ($6::timestamptz IS NULL OR created_at >= $6)
 """
-_PAGE_END = """
-        LIMIT $5
+_PAGE_END = f"""
+        LIMIT $4
     ) d ON true
-    LEFT JOIN messages m ON m.id = d.message_id
-    LEFT JOIN threads t ON t.id = d.thread_id
-    LEFT JOIN agents s ON s.id = d.sender_id
+    {_NAMES}
     WHERE b.agent_id = $1
 """
+_SEVERAL_PAGES = f"""
+    {_COLUMNS.format(body="NULL::text", has_attachments="false")}, q.number
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[]) WITH ORDINALITY
+         q (agent_id, above, below, most, number)
+    JOIN mailboxes b ON b.agent_id = q.agent_id
+    JOIN agents r ON r.id = b.agent_id
+    LEFT JOIN LATERAL (
+        SELECT * FROM deliveries
+        WHERE agent_id = b.agent_id AND position > q.above AND position < q.below
+        ORDER BY position {{order}}
+        LIMIT q.most
+    ) d ON true
+    {_NAMES}
+    ORDER BY q.number, d.position {{order}}
+"""  # noqa: S608 - our own columns
 _PENDING_BEGIN = """
     SELECT d.message_id, t.key, d.sender_id, s.name AS sender_name, m.subject, d.priority, d.created_at, d.agent_id,
            r.name, d.kind, d.read_at,
@@ -61,6 +81,13 @@ _PENDING_BEGIN = """
       AND ($4::timestamptz IS NULL OR d.created_at < $4) AND (d.kind < 2 OR $5)
 """
 _PENDING_END = "ORDER BY d.message_id, d.agent_id LIMIT $6"
+
+
+Order: TypeAlias = Literal["ASC", "DESC"]
+PageQuestion: TypeAlias = tuple[AgentId, int, int, int]
+"""Whose inbox, above and below which position, and how many at most."""
+
+EVERYTHING = InboxFilter()
 
 
 class PostgresMailboxes(Mailboxes):
@@ -88,25 +115,40 @@ class PostgresMailboxes(Mailboxes):
         agent_id: AgentId,
         above: int,
         below: int,
-        order: str,
+        order: Order,
         wanted: InboxFilter,
         with_bodies: bool,
         limit: int,
     ) -> InboxSlice:
-        # Two conditions are spelled out only where they are wanted, as each has an index of its own.
-        statement = [_PAGE_BEGIN, _HAS_ATTACHMENTS if with_bodies else "false", _PAGE_FROM]
-        arguments = [agent_id, above, below, with_bodies, limit, wanted.min_priority, wanted.since]
-        if wanted.unread_only:
-            statement.append("AND read_at IS NULL")
-        if wanted.thread_id is not None:
-            statement.append("AND thread_id = $8")
-            arguments.append(wanted.thread_id)
-        statement += [f"ORDER BY position {order}", _PAGE_END, f"ORDER BY d.position {order}"]
-        rows = await self._db.rows("\n".join(statement), *arguments)
+        if self._db.together is not None and not with_bodies and wanted == EVERYTHING:
+            rows = await self._db.together.pages[order].get((agent_id, above, below, limit))
+        else:
+            rows = await self._rows(agent_id, above, below, order, wanted, with_bodies, limit)
         if not rows:
             return InboxSlice([], 0, 0)
         items = _items(rows, await self._slugs(rows)) if rows[0]["position"] is not None else []
         return InboxSlice(items, rows[0]["last_position"], rows[0]["unread"])
+
+    async def _rows(
+        self,
+        agent_id: AgentId,
+        above: int,
+        below: int,
+        order: Order,
+        wanted: InboxFilter,
+        with_bodies: bool,
+        limit: int,
+    ) -> list[Row]:
+        # Two conditions are spelled out only where they are wanted, as each has an index of its own.
+        statement = [_PAGE_WITH_BODIES_BEGIN if with_bodies else _PAGE_BEGIN, _PAGE_FROM]
+        arguments = [agent_id, above, below, limit, wanted.min_priority, wanted.since]
+        if wanted.unread_only:
+            statement.append("AND read_at IS NULL")
+        if wanted.thread_id is not None:
+            statement.append("AND thread_id = $7")
+            arguments.append(wanted.thread_id)
+        statement += [f"ORDER BY position {order}", _PAGE_END, f"ORDER BY d.position {order}"]
+        return await self._db.rows("\n".join(statement), *arguments)
 
     async def _slugs(self, rows: Sequence[Row]) -> dict[ProjectId, str]:
         """The slugs of the projects in a page that are not the reader's."""
@@ -191,6 +233,14 @@ class PostgresMailboxes(Mailboxes):
             )
             for row in rows
         ]
+
+
+async def pages_together(order: Order, db: Statements, questions: Sequence[PageQuestion]) -> list[list[Row]]:
+    """The rows of several pages without bodies: of each as `_rows` answers for it alone."""
+    pages: list[list[Row]] = [[] for _ in questions]
+    for row in await db.rows(_SEVERAL_PAGES.format(order=order), *zip(*questions, strict=True)):
+        pages[row["number"] - 1].append(row)
+    return pages
 
 
 def _items(rows: Sequence[Row], slugs: Mapping[ProjectId, str]) -> list[InboxItem]:

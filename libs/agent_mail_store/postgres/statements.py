@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agent_mail_core.errors import TransactionConflict
 from agent_mail_store.postgres.connections import Connection, Connections, Row
 from agent_mail_store.postgres.errors import DRIVER_ERRORS, raise_translated
+
+if TYPE_CHECKING:
+    from agent_mail_store.postgres.together import Together
 
 T = TypeVar("T")
 
@@ -25,6 +28,11 @@ class Statements(ABC):
         self._connections = connections
         self._connection: Connection | None = None
         self._is_interrupted = False
+
+    @property
+    def together(self) -> Together | None:
+        """Reads that may be asked together with those of other requests; None where a connection is already held."""
+        return None
 
     @abstractmethod
     async def rows(self, statement: str, *arguments: object) -> list[Row]:
@@ -65,6 +73,14 @@ class Statements(ABC):
 
 class Reading(Statements):
     """Each statement alone, in autocommit, on a connection that is borrowed at the first one."""
+
+    def __init__(self, connections: Connections, together: Together | None = None) -> None:
+        super().__init__(connections)
+        self._together = together
+
+    @property
+    def together(self) -> Together | None:
+        return self._together if self._connection is None else None
 
     async def rows(self, statement: str, *arguments: object) -> list[Row]:
         if self._connection is None:

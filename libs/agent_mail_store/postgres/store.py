@@ -15,6 +15,7 @@ from agent_mail_store.postgres.batches import Batches
 from agent_mail_store.postgres.connections import SILENCE, Connections
 from agent_mail_store.postgres.server_lock import ServerLock
 from agent_mail_store.postgres.statements import Reading
+from agent_mail_store.postgres.together import Together
 from agent_mail_store.postgres.transaction import PostgresTransaction
 from agent_mail_store.postgres.writing import writing
 from agent_mail_store.schema import check_serves
@@ -50,6 +51,7 @@ class PostgresStore(Store):
         # At most half of the connections deliver, so that reads always find one.
         at_once = settings.database_pool_size // 2
         self._batches = Batches(connections, at_once, settings.database_lock_timeout)
+        self._together = Together(connections)
         self._writers: set[asyncio.Task[Any] | None] = set()
         """The tasks that are inside a block of `write`."""
         self._is_closed = False
@@ -64,7 +66,7 @@ class PostgresStore(Store):
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
-        block = Reading(self._connections)
+        block = Reading(self._connections, self._together)
         try:
             yield PostgresTransaction(block)
         finally:
