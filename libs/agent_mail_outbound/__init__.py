@@ -1,0 +1,1 @@
+"""Calls of HTTP addresses that users name, and that nobody trusts."""
