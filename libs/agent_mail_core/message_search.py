@@ -1,21 +1,24 @@
 """Searching messages: the operation.
 
-What a query means is in search_query, what a message's words are in search_text.
+What a query means is in search_query, what a message's words are in search_text, and how words and meaning are searched
+together in search_by_meaning.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pydantic import Field
 
 from agent_mail_core.addresses import seen_from
 from agent_mail_core.agents import may_act_as, the_agent
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
-from agent_mail_core.errors import EmptyQuery, Invalid, ModeUnavailable
+from agent_mail_core.embeddings import Sought
+from agent_mail_core.errors import EmptyQuery, Invalid
 from agent_mail_core.fields import (
     AgentName,
     Cursor,
@@ -27,11 +30,12 @@ from agent_mail_core.fields import (
     Text,
     Timestamp,
 )
-from agent_mail_core.ids import AgentId, ProjectId, TeamId
+from agent_mail_core.ids import AgentId, MessageId, ProjectId, TeamId
 from agent_mail_core.messages import MessageRecord
 from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.products import ProductName, the_product
 from agent_mail_core.projects import the_project
+from agent_mail_core.search_by_meaning import AskedMode, SearchMode, Semantic, best_ids, way
 from agent_mail_core.search_query import Query, QueryTooComplex, parse, snippet
 
 SHORT_BODY = 4 * 1024
@@ -66,6 +70,22 @@ class MessageSearch(Protocol):
         """
         ...
 
+    async def ranked(self, query: Query, wanted: SearchFilter, limit: int) -> list[MessageId]:
+        """The ids of what `find` finds, in its order."""
+        ...
+
+    async def nearest(self, sought: Sought, wanted: SearchFilter, limit: int) -> list[tuple[MessageId, float]]:
+        """Messages that match the demands, by similarity to the vector, each with it (-1 to 1), best first.
+
+        Of those whose codes are nearest the best `embeddings.WEIGHED` are weighed, so that one beyond may be missed.
+        Raises ModeUnavailable when the database cannot.
+        """
+        ...
+
+    async def records(self, message_ids: Sequence[MessageId]) -> list[MessageRecord]:
+        """These messages with bodies, in this order, without those that are gone."""
+        ...
+
 
 class SearchMessages(Request):
     query: Text = Field(
@@ -76,7 +96,7 @@ class SearchMessages(Request):
     project_slug: ProjectRef | None = Field(None, description="Left out: all projects of your team")
     product_name: ProductName | None = Field(None, description="All projects of this product")
     agent_name: AgentName | None = Field(None, description="Only what this agent sent or received")
-    mode: Literal["auto", "text", "semantic", "hybrid"] = "auto"
+    mode: AskedMode = Field("auto", description="semantic: by meaning; hybrid: both; auto: the best there is")
     since: Timestamp | None = None
     limit: PageSize = 20
     cursor: Cursor | None = None
@@ -98,14 +118,16 @@ class SearchHit(Result):
 
 class SearchPage(Result):
     hits: list[SearchHit]
-    mode: Literal["text"]
+    mode: SearchMode
+    """How it was searched."""
+    semantic: Semantic
+    """What became of the search by meaning: used; partial (some mail is not embedded yet); not_asked; or why text alone
+    was searched: off, not_ready, failed, too_wide."""
     next_cursor: str | None = None
 
 
 async def search_messages(app: App, caller: Caller, request: SearchMessages) -> SearchPage:
     """Find messages by words in subject and body, best first. No hit is an empty list, never an error."""
-    if request.mode in ("semantic", "hybrid"):
-        raise ModeUnavailable(mode=request.mode, suggestion="search_messages with mode=text")
     if request.product_name is not None and request.project_slug is not None:
         raise Invalid("give project_slug or product_name, not both")
     if request.agent_name is not None and request.project_slug is None:
@@ -119,11 +141,19 @@ async def search_messages(app: App, caller: Caller, request: SearchMessages) -> 
     async with app.store.read() as db:
         wanted, asked_slug = await _where(db, caller, request)
         scope = list_scope("search_messages", *_filters(request, wanted))
-        last = open_list_cursor(app.store.identity, scope, request.cursor, int)
-        offset = last[0] if last else 0
-        rows = await db.message_search.find(query, wanted, offset, min(request.limit + 1, MAX_HITS - offset))
-    page = rows[: request.limit]
-    end = offset + len(page)
+    last = open_list_cursor(app.store.identity, scope, request.cursor, int, str)
+    offset, going_on = last or (0, None)
+    taken = await way(app, query, wanted, request.mode, going_on)
+    most = min(request.limit + 1, MAX_HITS - offset)
+    if taken.sought is None:
+        async with app.store.read() as db:
+            rows = await db.message_search.find(query, wanted, offset, most)
+        page, end, has_more = rows[: request.limit], offset + min(len(rows), request.limit), len(rows) > request.limit
+    else:
+        ids = await best_ids(app, query, wanted, taken.sought, taken.mode, MAX_HITS)
+        end, has_more = min(offset + request.limit, len(ids)), offset + request.limit < len(ids)
+        async with app.store.read() as db:
+            page = await db.message_search.records(ids[offset:end])
     return SearchPage(
         hits=[
             SearchHit(
@@ -139,8 +169,9 @@ async def search_messages(app: App, caller: Caller, request: SearchMessages) -> 
             )
             for number, (record, excerpt) in enumerate(zip(page, await _snippets(page, query), strict=True), start=1)
         ],
-        mode="text",
-        next_cursor=list_cursor(app.store.identity, scope, [end]) if len(rows) > len(page) and end < MAX_HITS else None,
+        mode=taken.mode,
+        semantic=taken.semantic,
+        next_cursor=list_cursor(app.store.identity, scope, [end, taken.mode]) if has_more and end < MAX_HITS else None,
     )
 
 
@@ -180,6 +211,7 @@ def _filters(request: SearchMessages, wanted: SearchFilter) -> tuple[Any, ...]:
     return (
         wanted.team_id,
         request.query,
+        request.mode,
         wanted.project_ids,
         wanted.agent_id,
         wanted.with_hidden,

@@ -15,10 +15,12 @@ What a leaf matches:
 - with `is_negated`: a message that the leaf without it does not match, also inside an OR.
 """
 
+from __future__ import annotations
+
 import re
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import accumulate
 from typing import TypeAlias
@@ -57,6 +59,10 @@ class Words:
     is_prefix: bool = False
     in_subject: bool = False
     is_negated: bool = False
+    written: str = field(default="", compare=False)
+    """As typed, without field, minus, quotes and star."""
+    is_free: bool = field(default=False, compare=False)
+    """Typed bare: what it means may be said in other words. All else is meant literally."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,10 @@ class Clause:
 
     leaves: tuple[Leaf, ...]
 
+    @property
+    def is_free(self) -> bool:
+        return all(isinstance(leaf, Words) and leaf.is_free for leaf in self.leaves)
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -107,6 +117,21 @@ class Query:
     def is_empty(self) -> bool:
         """Whether nothing in the text could be looked for, as in ``***``."""
         return not self.clauses
+
+    @property
+    def meaning(self) -> str:
+        """What is asked about, in the words of who asks; empty when the query only filters."""
+        leaves = (leaf for clause in self.clauses for leaf in clause.leaves)
+        return " ".join(leaf.written for leaf in leaves if isinstance(leaf, Words) and not leaf.is_negated)
+
+    @property
+    def demands(self) -> Query:
+        """What also holds for a message that says it in other words: all clauses but those of free words alone."""
+        return Query(tuple(clause for clause in self.clauses if not clause.is_free))
+
+    @property
+    def has_free_words(self) -> bool:
+        return any(clause.is_free for clause in self.clauses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,27 +222,29 @@ def snippet(subject: str, body: str, query: Query, width: int = 200) -> str:
 
 def _leaf(term: re.Match[str]) -> Leaf | None:
     is_negated = term["minus"] is not None
-    field = (term["field"] or "").lower()
+    named = (term["field"] or "").lower()
     text, is_prefix = term["bare"], False
     if text is None:
         text, is_prefix = term["phrase"], term["star"] == "*"
     elif text.endswith("*") and not text.endswith("**"):
         text, is_prefix = text[:-1], True
-    if field == "" or not parts(text):
+    if named == "" or not parts(text):
         # A field without a value is text, like all that follows it.
-        literal = text if field == "" else f"{field}:{text}"
-        return _words(literal, is_prefix, is_negated=is_negated)
-    if field == "subject":
+        literal = text if named == "" else f"{named}:{text}"
+        words = _words(literal, is_prefix, is_negated=is_negated)
+        is_free = term["bare"] is not None and not is_prefix and not is_negated
+        return replace(words, is_free=is_free) if words is not None and is_free else words
+    if named == "subject":
         return _words(text, is_prefix, in_subject=True, is_negated=is_negated)
     value = term["phrase"] if term["bare"] is None else term["bare"]
-    if field == "from":
+    if named == "from":
         return From(value, is_negated)
-    if field == "thread":
+    if named == "thread":
         return Thread(value, is_negated)
     at = _instant(value)
     if at is None:
-        return _words(f"{field}:{text}", is_prefix, is_negated=is_negated)
-    return Before(at, is_negated) if field == "before" else After(at, is_negated)
+        return _words(f"{named}:{text}", is_prefix, is_negated=is_negated)
+    return Before(at, is_negated) if named == "before" else After(at, is_negated)
 
 
 def _words(text: str, is_prefix: bool, *, in_subject: bool = False, is_negated: bool = False) -> Words | None:
@@ -228,7 +255,7 @@ def _words(text: str, is_prefix: bool, *, in_subject: bool = False, is_negated: 
     whole = joined[0] if len(joined) == 1 and parts(joined[0]) == found else None
     # A star behind anything but the last part's own letters is punctuation: a letter there would start a new part.
     is_prefix = is_prefix and len(parts(f"{text}a")) == len(found)
-    return Words(tuple(found), whole, is_prefix, in_subject, is_negated)
+    return Words(tuple(found), whole, is_prefix, in_subject, is_negated, text)
 
 
 def _instant(text: str) -> datetime | None:

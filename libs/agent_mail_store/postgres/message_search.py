@@ -9,10 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent_mail_core.embeddings import WEIGHED, Sought
+from agent_mail_core.ids import MessageId
 from agent_mail_core.message_search import MessageSearch, SearchFilter
 from agent_mail_core.messages import MessageRecord
 from agent_mail_core.search_query import After, Before, Clause, From, Leaf, Query, Thread, Words, phrase_needle
 from agent_mail_core.search_text import IndexedText, phrase_text
+from agent_mail_store.postgres.embeddings import bits
 from agent_mail_store.postgres.messages import message_record
 from agent_mail_store.postgres.statements import Statements
 
@@ -32,22 +35,43 @@ _FIND_BEGIN = """
         WHERE m.team_id = $1
 """
 _OF_LIVING = "AND m.project_id <> ALL (ARRAY (SELECT id FROM projects WHERE team_id = $1 AND deleted_at IS NOT NULL))"
-_OF_SENDER = "m.sender_id = ANY (ARRAY (SELECT id FROM agents WHERE team_id = $1 AND name_key = {name}))"
-_IN_THREAD = "m.thread_id = ANY (ARRAY (SELECT id FROM threads WHERE team_id = $1 AND key_lower = {key}))"
+_OF_SENDER = "m.sender_id = ANY (ARRAY (SELECT id FROM agents WHERE team_id = {team} AND name_key = {name}))"
+_IN_THREAD = "m.thread_id = ANY (ARRAY (SELECT id FROM threads WHERE team_id = {team} AND key_lower = {key}))"
 _FIND_END = """
         ORDER BY m.id DESC LIMIT $2
     )
+    SELECT m.id, {rank} AS rank FROM found JOIN messages m USING (id) ORDER BY rank DESC, m.id DESC OFFSET $3 LIMIT $4
+"""
+_RECORDS = """
     SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
            m.subject, m.body_md, m.priority, m.ack_required, m.created_at,
            CASE WHEN s.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = s.project_id) END
-    FROM (
-        SELECT m.id, {rank} AS rank FROM found JOIN messages m USING (id)
-        ORDER BY rank DESC, m.id DESC OFFSET $3 LIMIT $4
-    ) best
+    FROM {found}
     JOIN messages m USING (id)
     JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
     JOIN agents s ON s.id = m.sender_id
-    ORDER BY best.rank DESC, m.id DESC
+    ORDER BY {order}
+"""
+_OF_IDS = _RECORDS.format(found="unnest($1::bigint[]) WITH ORDINALITY AS best (id, place)", order="best.place")
+
+_CODES_BEGIN = """
+    WITH found AS MATERIALIZED (
+        SELECT c.message_id AS id FROM message_codes c
+        WHERE c.model_id = $2 AND $1::bigint IS NOT NULL
+"""
+_CODES_END = """
+        ORDER BY bit_count(c.code # $3::varbit), c.message_id DESC LIMIT $4
+    )
+    SELECT v.message_id, (SELECT sum(a * b) FROM unnest(v.vector, $5::real[]) AS pair (a, b)) AS similarity
+    FROM found JOIN message_vectors v ON v.message_id = found.id AND v.model_id = $2
+    ORDER BY similarity DESC, v.message_id DESC LIMIT $6
+"""
+_IN_LIVING = "AND c.project_id = ANY (ARRAY (SELECT id FROM projects WHERE team_id = $1 AND deleted_at IS NULL))"
+_OF_AGENT = """
+    AND c.message_id = ANY (ARRAY (
+        SELECT id FROM messages WHERE sender_id = {agent}::bigint
+        UNION ALL SELECT message_id FROM deliveries WHERE agent_id = {agent}::bigint AND kind < {kinds}::int
+    ))
 """
 
 
@@ -56,32 +80,73 @@ class PostgresMessageSearch(MessageSearch):
         self._db = db
 
     async def find(self, query: Query, wanted: SearchFilter, offset: int, limit: int) -> list[MessageRecord]:
-        arguments = _Arguments([wanted.team_id, RANKED, offset, limit])
-        statement = [_FIND_BEGIN]
-        if wanted.project_ids is None:
-            statement.append(_OF_LIVING)
-        elif len(wanted.project_ids) == 1:  # whose messages an index gives in order
-            statement.append(f"AND m.project_id = {arguments.add(wanted.project_ids[0])}::bigint")
-        else:
-            statement.append(f"AND m.project_id = ANY ({arguments.add(list(wanted.project_ids))}::bigint[])")
-        if wanted.agent_id is not None:
-            agent, kinds = arguments.add(wanted.agent_id), arguments.add(3 if wanted.with_hidden else 2)
-            statement.append(
-                f"AND (m.sender_id = {agent}::bigint OR EXISTS (SELECT FROM deliveries d WHERE d.message_id = m.id"
-                f" AND d.agent_id = {agent}::bigint AND d.kind < {kinds}::int))"
-            )
-        if wanted.since is not None:
-            statement.append(f"AND m.created_at >= {arguments.add(wanted.since)}::timestamptz")
-        statement += [f"AND {_condition(clause, arguments)}" for clause in query.clauses]
-        ranked_by = " | ".join(_rank_terms(query))
-        rank = f"ts_rank(m.words, {arguments.add(ranked_by)}::text::tsquery)" if ranked_by else "0"
-        statement.append(_FIND_END.replace("{rank}", rank))
-        rows = await self._db.rows("\n".join(statement), *arguments.values)
+        statement, values = _search(query, wanted, offset, limit)
+        best = f"({statement}) best"
+        rows = await self._db.rows(_RECORDS.format(found=best, order="best.rank DESC, m.id DESC"), *values)
         return [message_record(row) for row in rows]
+
+    async def ranked(self, query: Query, wanted: SearchFilter, limit: int) -> list[MessageId]:
+        statement, values = _search(query, wanted, 0, limit)
+        return [row["id"] for row in await self._db.rows(statement, *values)]
+
+    async def nearest(self, sought: Sought, wanted: SearchFilter, limit: int) -> list[tuple[MessageId, float]]:
+        statement, values = _nearest(sought, wanted, limit)
+        return [(row["message_id"], row["similarity"]) for row in await self._db.rows(statement, *values)]
+
+    async def records(self, message_ids: Sequence[MessageId]) -> list[MessageRecord]:
+        return [message_record(row) for row in await self._db.rows(_OF_IDS, message_ids)]
+
+
+def _search(query: Query, wanted: SearchFilter, offset: int, limit: int) -> tuple[str, list[Any]]:
+    """The statement that finds ids with their ranks, best first, and its values."""
+    arguments = _Arguments([wanted.team_id, RANKED, offset, limit])
+    statement = [_FIND_BEGIN]
+    if wanted.project_ids is None:
+        statement.append(_OF_LIVING)
+    elif len(wanted.project_ids) == 1:  # whose messages an index gives in order
+        statement.append(f"AND m.project_id = {arguments.add(wanted.project_ids[0])}::bigint")
+    else:
+        statement.append(f"AND m.project_id = ANY ({arguments.add(list(wanted.project_ids))}::bigint[])")
+    if wanted.agent_id is not None:
+        agent, kinds = arguments.add(wanted.agent_id), arguments.add(3 if wanted.with_hidden else 2)
+        statement.append(
+            f"AND (m.sender_id = {agent}::bigint OR EXISTS (SELECT FROM deliveries d WHERE d.message_id = m.id"
+            f" AND d.agent_id = {agent}::bigint AND d.kind < {kinds}::int))"
+        )
+    if wanted.since is not None:
+        statement.append(f"AND m.created_at >= {arguments.add(wanted.since)}::timestamptz")
+    statement += [f"AND {_condition(clause, arguments)}" for clause in query.clauses]
+    ranked_by = " | ".join(_rank_terms(query))
+    rank = f"ts_rank(m.words, {arguments.add(ranked_by)}::text::tsquery)" if ranked_by else "0"
+    statement.append(_FIND_END.replace("{rank}", rank))
+    return "\n".join(statement), arguments.values
+
+
+def _nearest(sought: Sought, wanted: SearchFilter, limit: int) -> tuple[str, list[Any]]:
+    """The statement that finds ids by their vectors, with its values: the best by the codes, weighed by the vectors."""
+    values = [wanted.team_id, sought.model_id, bits(sought.vector), WEIGHED, list(sought.vector), limit]
+    arguments = _Arguments(values)
+    statement = [_CODES_BEGIN]
+    if wanted.project_ids is None:
+        statement.append(_IN_LIVING)
+    else:
+        statement.append(f"AND c.project_id = ANY ({arguments.add(list(wanted.project_ids))}::bigint[])")
+    if wanted.since is not None:
+        statement.append(f"AND c.created_at >= {arguments.add(wanted.since)}::timestamptz")
+    if wanted.agent_id is not None:
+        agent, kinds = arguments.add(wanted.agent_id), arguments.add(3 if wanted.with_hidden else 2)
+        statement.append(_OF_AGENT.replace("{agent}", agent).replace("{kinds}", kinds))
+    if sought.demands.clauses:
+        conditions = " AND ".join(_condition(clause, arguments) for clause in sought.demands.clauses)
+        statement.append(f"AND EXISTS (SELECT FROM messages m WHERE m.id = c.message_id AND {conditions})")
+    statement.append(_CODES_END)
+    return "\n".join(statement), arguments.values
 
 
 class _Arguments:
-    """Values bound to a statement that is being put together."""
+    """Values bound to a statement that is being put together. The first one is the team."""
+
+    team = "$1::bigint"
 
     def __init__(self, values: list[Any]) -> None:
         self.values = values
@@ -109,10 +174,10 @@ def _leaf(leaf: Leaf, arguments: _Arguments) -> str:
             return f"{words} AND (strpos(m.subject_phrases, {needle}) > 0 OR strpos(m.body_phrases, {needle}) > 0)"
         case From():
             name = arguments.add(leaf.name.casefold())
-            return _OF_SENDER.replace("{name}", name)
+            return _OF_SENDER.replace("{team}", arguments.team).replace("{name}", name)
         case Thread():
             key = arguments.add(leaf.key.casefold())
-            return _IN_THREAD.replace("{key}", key)
+            return _IN_THREAD.replace("{team}", arguments.team).replace("{key}", key)
         case Before():
             return f"m.created_at < {arguments.add(leaf.at)}::timestamptz"
         case After():

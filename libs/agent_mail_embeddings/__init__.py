@@ -1,0 +1,1 @@
+"""Makers of vectors: an OpenAI-compatible endpoint, and static vectors from disk."""
