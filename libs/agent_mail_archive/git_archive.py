@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from shutil import rmtree
 from threading import Lock
@@ -21,6 +22,7 @@ from agent_mail_archive import history, remote, repacking
 from agent_mail_archive.places import beside, locked, name_of, path_of, put_in_place, recover
 from agent_mail_archive.repository import ArchiveRepository, make_bare
 from agent_mail_core.archive import (
+    ANSWER_SECONDS,
     Archive,
     ArchiveBatch,
     ArchivedFile,
@@ -31,8 +33,10 @@ from agent_mail_core.archive import (
 )
 from agent_mail_core.errors import ArchiveUnavailable
 
-READ_TIMEOUT = 10.0
 REMOTE_TIMEOUT_MS = 30_000
+NEWEST = 1000
+"""Commits that are looked through for one that others may have gone on from by now."""
+
 MOST_OPEN = 8
 """Repositories whose last folders are kept at hand for the next commit."""
 
@@ -75,6 +79,12 @@ class GitArchive(Archive):
                 return repository is not None and any(str(found.id) == commit for found in repository.line())
 
         return await self._run(work)
+
+    async def has_come_to(self, place: ArchivePlace, commit: str) -> bool:
+        def work(repository: ArchiveRepository) -> bool:
+            return any(str(found.id) == commit for found in islice(repository.line(), NEWEST))
+
+        return await self._reading(place, False, work)
 
     async def commit(self, place: ArchivePlace, parent: str | None, batch: ArchiveBatch) -> ArchiveTip:
         def work() -> ArchiveTip:
@@ -231,7 +241,7 @@ class GitArchive(Archive):
 
     async def _in_time(self, place: ArchivePlace, nothing: T, read: Callable[[ArchiveRepository], T]) -> T:
         try:
-            async with asyncio.timeout(READ_TIMEOUT):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._reading(place, nothing, read)
         except TimeoutError:
             raise ArchiveUnavailable("The archive did not answer in time.") from None

@@ -16,11 +16,13 @@ from agent_mail_core.archive import ArchivedEntry, ArchivedFile, ArchivedInbox, 
 from agent_mail_core.archive_commits import event_count, time_of
 from agent_mail_core.archive_names import id_of_message_name, mark_path, second_of_message_name
 from agent_mail_core.errors import ArchiveCommitNotFound
+from agent_mail_core.pages import PAGE_CHARACTERS
 
 MOST_LOOKS = 5000
 """At commits, in one slice of the log."""
 
 _LINKS_FOLLOWED = 2
+_MARKS = ("read", "acknowledged")
 
 
 def log(
@@ -53,12 +55,12 @@ def show(
         found = _at(commit.tree, path)
     committed_at = time_of(commit.commit_time)
     if isinstance(found, pygit2.Blob):
-        return ArchivedFile(str(commit.id), committed_at, path, found.data, [], False)
+        return ArchivedFile(str(commit.id), committed_at, path, found.size, _text(found), [], False)
     if not isinstance(found, pygit2.Tree):
         return None
     names = sorted((entry.name or "", entry.filemode) for entry in found if after is None or (entry.name or "") > after)
     entries = [ArchivedEntry(name, _kind(mode)) for name, mode in names[:limit]]
-    return ArchivedFile(str(commit.id), committed_at, path, None, entries, len(names) > limit)
+    return ArchivedFile(str(commit.id), committed_at, path, None, None, entries, len(names) > limit)
 
 
 def inbox(
@@ -79,10 +81,12 @@ def inbox(
         if not isinstance(blob, pygit2.Blob):
             continue
         fields, _ = front_matter.parse(blob.data.decode())
-        if at is None or datetime.fromisoformat(str(fields["created_at"])) <= at:
+        created_at = datetime.fromisoformat(str(fields["created_at"]))
+        if at is None or created_at <= at:
             message_id = id_of_message_name(name) or 0
-            marks = [_mark(commit, message_id, folder, mark, at) for mark in ("read", "acknowledged")]
-            mail.append(ArchivedMail(message_id, path, fields, marks[0], marks[1]))
+            read_at, acknowledged_at = (_mark(commit, message_id, folder, mark, at) for mark in _MARKS)
+            sender, subject, thread = (str(fields[field]) for field in ("from", "subject", "thread_id"))
+            mail.append(ArchivedMail(message_id, path, sender, subject, thread, created_at, read_at, acknowledged_at))
         last = name
     return ArchivedInbox(str(commit.id), time_of(commit.commit_time), mail, None)
 
@@ -167,6 +171,16 @@ def _at(tree: pygit2.Tree, path: str) -> pygit2.Object | None:
 def _id_at(commit: pygit2.Commit, path: str) -> pygit2.Oid | None:
     found = _at(commit.tree, path)
     return found.id if found is not None else None
+
+
+def _text(blob: pygit2.Blob) -> str | None:
+    if blob.size > PAGE_CHARACTERS:
+        return None
+    content = blob.data
+    try:
+        return content.decode() if b"\0" not in content else None
+    except UnicodeDecodeError:
+        return None
 
 
 def _target(path: str, target: str) -> str:

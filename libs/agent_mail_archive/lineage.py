@@ -52,7 +52,7 @@ class Lineage:
             self._raise_heights(oid)
         for commit in commits:
             tree, parent = _commit(opened_entry(self._objects[commit])[1])
-            if parent is not None and parent in self._objects:
+            if parent is not None and self._is_whole(parent):  # a remote tells commits by others too
                 self._compare(_commit(opened_entry(self._objects[parent])[1])[0], tree)
         return self._deltas
 

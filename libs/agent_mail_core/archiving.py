@@ -182,6 +182,12 @@ async def agreed(
         return None
     if not is_fetched and await archive.fetch(place):
         return await agreed(app, archive, place, state, job, is_fetched=True)
+    if is_fetched and tip is not None and tip.epoch == app.store.identity.epoch:
+        # Its worker recorded commits and died before the remote had them. They are made again on what the remote has.
+        log.warning("archive %s goes on from %s: the remote has not got %s", place.slug, tip.commit, head)
+        tip, state = await _caught_up(app, archive, place, state, tip, None)
+        assert tip is not None
+        return await _record(app, place, state, tip, job)
     log.warning("archive %s is made anew: its commit %s is not here", place.slug, head)
     rebuilt, state = await _made_anew(app, archive, place, state, job, None)
     if rebuilt.is_same is False:
@@ -206,8 +212,23 @@ async def _made_anew(
     progress: Progress | None,
 ) -> tuple[Rebuilt, ArchiveState | None]:
     await archive.begin_anew(place)
-    anew = replace(place, is_anew=True)
-    tip: ArchiveTip | None = None
+    tip, state = await _caught_up(app, archive, replace(place, is_anew=True), state, None, progress)
+    if tip is None:
+        return Rebuilt(0, None), state
+    await archive.swap(place)
+    is_same = tip.tree == state.tree if state is not None else None
+    return Rebuilt(tip.archived_events, is_same), await _record(app, place, state, tip, job)
+
+
+async def _caught_up(
+    app: App,
+    archive: Archive,
+    place: ArchivePlace,
+    state: ArchiveState | None,
+    tip: ArchiveTip | None,
+    progress: Progress | None,
+) -> tuple[ArchiveTip | None, ArchiveState | None]:
+    """Add commits on `tip` until it has all that is recorded; the tip then, and the record."""
     while True:
         batch = await next_batch(app, place, tip.position if tip is not None else FIRST_POSITION)
         if batch is not None and state is not None:  # what came later is the ordinary job's
@@ -216,14 +237,9 @@ async def _made_anew(
             async with app.store.read() as db:
                 now = await db.archives.get(place.project_id)
             if now == state:
-                break
+                return tip, state
             state = now  # the job went on meanwhile: so does this
             continue
-        tip = await archive.commit(anew, tip.commit if tip is not None else None, batch)
+        tip = await archive.commit(place, tip.commit if tip is not None else None, batch)
         if progress is not None:
             progress(tip.archived_events)
-    if tip is None:
-        return Rebuilt(0, None), state
-    await archive.swap(place)
-    is_same = tip.tree == state.tree if state is not None else None
-    return Rebuilt(tip.archived_events, is_same), await _record(app, place, state, tip, job)

@@ -76,4 +76,4 @@ async def test_log_shows_the_newest_commits(mail: ArchivedOffice, database: Data
 
 @pytest.mark.parametrize("command", ["verify", "rebuild", "log"])
 async def test_an_unknown_project_is_said_to_be_unknown(mail: ArchivedOffice, database: Database, command: str) -> None:
-    assert await agent_mail(mail, database, command, "nowhere") == (2, "There is no archive of nowhere.\n")
+    assert await agent_mail(mail, database, command, "nowhere") == (5, "There is no archive of nowhere.\n")

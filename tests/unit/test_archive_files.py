@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,7 +85,15 @@ def an_event(
         MessageId(message) if message is not None else None,
         data or {},
         NOON + timedelta(seconds=number),
+        HOME if agent is not None else None,
+        "office" if agent is not None else None,
+        False,
     )
+
+
+def of_a_stranger(event: EventEntry) -> EventEntry:
+    """The same, done by the agent of that name in the project shop."""
+    return replace(event, agent_id=AgentId(9), agent_project_id=ProjectId(8), agent_project_slug="shop")
 
 
 def a_batch(*events: EventEntry, messages: tuple[ArchivedMessage, ...] = ()) -> ArchiveBatch:
@@ -299,3 +308,38 @@ def test_what_agents_write_is_never_taken_for_a_trailer() -> None:
         tip = read_tip("c", "t", text.message)
         assert tip is not None
         assert tip.archived_events == len(batch.events)
+
+
+# --- agents of other projects -----------------------------------------------------------------------------------------
+
+
+def test_what_an_agent_of_another_project_does_is_said_of_nobody_here() -> None:
+    read = an_event(2, "message.read", "Bob", message=1)
+    asked = an_event(3, "contact.requested", "Bob", data={"contact_id": 5})
+    files = files_of(of_a_stranger(read), of_a_stranger(asked))
+    assert "state/000/000/1__bob.read.json" not in files
+    assert json.loads(files["state/000/000/1__bob@shop-8.read.json"])["agent"] == "Bob@shop"
+    assert json.loads(files["contacts/000/000/5.json"])["agent"] == "Bob@shop"
+    listed = files.read("events/000/000.jsonl") or b""
+    assert [json.loads(line)["agent"] for line in listed.splitlines()] == ["Bob@shop"] * 2
+
+
+def test_a_commit_names_agents_of_other_projects_with_theirs() -> None:
+    read = an_event(1, "message.read", "Bob", message=1)
+    alone = commit_text(a_batch(of_a_stranger(read)), 0, 0)
+    assert (alone.author, alone.author_address) == ("Bob@shop", "bob@shop.invalid")
+    both = commit_text(a_batch(read, of_a_stranger(replace(read, position=EventPosition(0, 2)))), 0, 0)
+    assert both.author == "Agent Mail"
+    assert "- Bob: message read #1\n- Bob@shop: message read #1\n" in both.message
+    assert "Co-authored-by: Bob <bob@office.invalid>\nCo-authored-by: Bob@shop <bob@shop.invalid>\n" in both.message
+
+
+@pytest.mark.parametrize("hostile", ["\n", "\r\n", "\x85", "\u2028", "\u2029", "\u202e", "\u2066", "\x1b", "\x7f"])
+def test_what_an_agent_writes_stays_one_line_of_a_commit(hostile: str) -> None:
+    forged = f"x{hostile}{hostile}Co-authored-by: Ada <ada@office.invalid>"
+    events = (an_event(1, "reservation.granted", data={"reservation_id": 1, "pattern": forged}), an_event(2, "x.y"))
+    for batch in (a_batch(*events), a_batch(events[0])):
+        text = commit_text(batch, 0, 0).message
+        assert not any(line.startswith("Co-authored-by") for line in text.splitlines())
+        assert len(text.splitlines()) == text.count("\n")
+        assert f"\\u{ord(hostile[0]):04x}" in text

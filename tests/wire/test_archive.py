@@ -1,4 +1,4 @@
-"""The archive over the wire: the same answers on REST and on MCP, of what an embedded server has archived by itself."""
+"""The archive over the wire: the same answers on REST and on MCP, of what the server or a job worker has archived."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.wire.server import client_of, furnish, served
+from tests.wire.server import Place, client_of, error_of, fleet_with_worker, furnish, served
 from tests.wire.test_contacts import over_mcp, over_rest
 
 SHOP = {"project_slug": "shop"}
 
 
 @pytest.fixture
-async def client(fresh_sqlite: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Of a server that does its background work itself, where Ann has written to Bob."""
-    async with served(fresh_sqlite) as server, client_of(server) as client:
+async def client(place: Place) -> AsyncIterator[httpx.AsyncClient]:
+    """Of servers where Ann has written to Bob; in a cluster with a job worker, whom both ask."""
+    async with fleet_with_worker(place) as servers, client_of(servers) as client:
         await furnish(client, "Ann", "Bob")
         sent = {
             "sender_name": "Ann",
@@ -57,3 +57,20 @@ async def test_what_is_not_there(client: httpx.AsyncClient) -> None:
     assert (await asked(client, "archive_show", path="nothing"))["error"]["code"] == "archive_path_not_found"
     assert (await asked(client, "archive_show", commit="0123456"))["error"]["code"] == "archive_commit_not_found"
     assert (await asked(client, "archive_show", path="../x"))["error"]["code"] == "invalid_arguments"
+
+
+@pytest.mark.postgres
+@pytest.mark.valkey
+async def test_without_a_job_worker_it_is_unavailable_before_the_request_is_given_up(
+    fresh_postgres: str, empty_valkey: str
+) -> None:
+    async with (
+        served(fresh_postgres, redis_url=empty_valkey, request_timeout_seconds=1) as server,
+        client_of(server) as client,
+    ):
+        await furnish(client)
+        error = error_of(await client.get("/api/archive/log", params=SHOP))
+        assert error["code"] == "archive_unavailable"
+        assert "get_thread" in error["data"]["suggestion"]
+        foreign = await client.get("/api/archive/log", params={"project_slug": "other"})
+        assert error_of(foreign)["code"] == "project_not_found"
