@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,9 +29,11 @@ from urllib.parse import parse_qs, urlsplit
 import apsw
 import orjson
 
+from bench.background import BACKGROUND
 from bench.processes import Processes, at_rest
 from bench.report import COLUMNS, Figures, against_sdk, bare_figures, cells, figures, spread, table, write
 from bench.scenarios import SCENARIOS, Scenario
+from bench.setting import Setting
 from tests.e2e.serving import ROOT, Serving, agent_mail, clean_environment, cpu_seconds, serving, started
 from tests.servers import free_port, query, running_postgres, running_valkey, valkey_pid, with_database
 
@@ -39,6 +42,7 @@ PACKAGES = ("granian", "starlette", "mcp", "pydantic", "apsw", "asyncpg", "orjso
 ENGINES = ("sqlite", "postgres", "cluster", "sdk")
 CLUSTER_WORKERS = 2
 SDK_ONLY = ("sdk", "sdk-handshake")
+ROWS = [*SCENARIOS, *BACKGROUND]
 TOKEN = "a-token-of-the-benchmark"
 AUTH = {"AUTH_MODE": "bearer", "HTTP_BEARER_TOKEN": TOKEN}
 """Without authentication callers of this machine are not limited, and limits are part of what is measured."""
@@ -70,11 +74,13 @@ class Plan:
     messages: int
     seed: int
     settings: dict[str, str]
+    background: Sequence[str] = ()
 
 
 def main() -> int:
     """Run the plan of the command line; 1 when any request failed."""
     plan, name = read_arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the servers too, as Ctrl-C does
     machine = describe_machine()
     say(f"{machine['cores']} cores, {machine['processor']}, Python {machine['python']}, commit {machine['commit']}")
     rows: list[Figures] = []
@@ -97,6 +103,9 @@ def main() -> int:
             with backing(engine, machine) as (settings, cpu):
                 resting.append(measure_engine(plan, engine, settings, cpu, add))
         add(measure_bare(plan, 1))
+    for background in plan.background:
+        for row in measure_background(plan, background, machine):
+            add(row)
     add(measure_bare(plan, 2))
     limits = "on, with budgets out of reach" if plan.settings.keys() >= LIMITS.keys() else "off"
     told = f"Callers have a token, and rate limits are {limits}."
@@ -119,19 +128,21 @@ def read_arguments() -> tuple[Plan, str]:
     parser = argparse.ArgumentParser(description="Measure Agent Mail.", prog="make bench ARGS=…")
     parser.add_argument("--quick", action="store_true", help="windows of 1 s and 1,000 messages: to see that it works")
     parser.add_argument("--engine", choices=ENGINES, action="append", help="only this one")
-    parser.add_argument("--only", metavar="NAME,…", help=f"only these scenarios: {', '.join(SCENARIOS)}")
+    parser.add_argument("--only", metavar="NAME,…", help=f"only these rows: {', '.join(ROWS)}")
     parser.add_argument("--seconds", type=float, help="length of a window (5)")
     parser.add_argument("--seed", type=int, default=1, help="of the mail and the order of requests (1)")
     parser.add_argument("--name", help="of the file in bench/results/")
     parser.add_argument("--no-limits", action="store_true", help="without rate limits, to see what they cost")
     given = parser.parse_args()
     others = ("bare", *SDK_ONLY)
-    names = given.only.split(",") if given.only else [name for name in SCENARIOS if name not in others]
-    if unknown := [name for name in names if name not in SCENARIOS]:
-        parser.error(f"no scenario {unknown[0]!r}; there are {', '.join(SCENARIOS)}")
+    names = given.only.split(",") if given.only else [name for name in ROWS if name not in others]
+    if unknown := [name for name in names if name not in ROWS]:
+        parser.error(f"no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    engines, scenarios = given.engine or list(ENGINES), [name for name in names if name in SCENARIOS]
     plan = Plan(
-        engines=[] if names == ["bare"] else given.engine or list(ENGINES),
-        scenarios=[SCENARIOS[name] for name in names if name not in others],
+        engines=engines if [name for name in scenarios if name != "bare"] else [],
+        scenarios=[SCENARIOS[name] for name in scenarios if name not in others],
+        background=[name for name in names if name in BACKGROUND and BACKGROUND[name].engine in engines],
         seconds=given.seconds or (1 if given.quick else 5),
         warm_up=0.3 if given.quick else 1,
         messages=1_000 if given.quick else 10_000,
@@ -175,6 +186,15 @@ def measure_engine(
         for scenario in plan.scenarios:
             add(measure(plan, engine, workers, scenario, server, cpu))
     return resting
+
+
+def measure_background(plan: Plan, name: str, machine: dict[str, Any]) -> Iterable[Figures]:
+    """Rows of what happens behind requests, on a fresh database."""
+    background = BACKGROUND[name]
+    with backing(background.engine, machine) as (settings, cpu):
+        values = plan.settings | settings
+        setting = Setting(background.engine, values, cpu, TOKEN, plan.messages, plan.seconds, plan.seed)
+        yield from background.measure(setting)
 
 
 @contextmanager

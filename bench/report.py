@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from math import isnan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -132,20 +133,20 @@ def cells(row: Figures, bare: Figures | None) -> tuple[str, ...]:
         row.title,
         f"{row.rate:,.0f}" + (" (paced)" if row.is_paced else ""),
         "–" if row.is_paced else ratio(row.rate, bare.rate if bare else None),
-        f"{row.p50:.1f} / {row.p95:.1f} / {row.p99:.1f}",
+        "–" if isnan(row.p50) else f"{row.p50:.1f} / {row.p95:.1f} / {row.p99:.1f}",
         ratio(row.p99, bare.p99 if bare else None),
-        f"{row.server_cpu:,.0f}",
+        "–" if isnan(row.server_cpu) else f"{row.server_cpu:,.0f}",
         ratio(row.server_cpu, bare.server_cpu if bare else None),
         "–" if row.database_cpu is None else f"{row.database_cpu:,.0f}",
         "–" if row.redis_cpu is None else f"{row.redis_cpu:,.0f}",
-        f"{row.load_share:.0%}",
+        "–" if isnan(row.load_share) else f"{row.load_share:.0%}",
         f"{row.errors:,}",
     )
 
 
 def ratio(value: float, reference: float | None) -> str:
     """How many times the reference."""
-    if not reference:
+    if not reference or isnan(value):
         return "–"
     quotient = value / reference
     return f"{quotient:.2f}" if quotient < 10 else f"{quotient:.0f}"

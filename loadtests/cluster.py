@@ -1,7 +1,8 @@
-"""A cluster of one's own on the loopback address: PostgreSQL, Valkey and server workers, processes that may be hurt.
+"""A cluster of one's own on the loopback address: PostgreSQL, Valkey, server workers and, if wanted, job workers.
 
-The workers listen on ports of their own; who calls chooses among them. PostgreSQL keeps what it commits (fsync on).
-Everything ends with the context, and (on Linux) with this process, should that be killed; nothing else is touched.
+All are processes that may be hurt. Each server worker listens on a port of its own; who calls chooses among them.
+PostgreSQL keeps what it commits (fsync on). Everything ends with the context, and (on Linux) with this process, should
+that be killed; nothing else is touched.
 """
 
 from __future__ import annotations
@@ -9,14 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +21,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import redis.asyncio
 
+from loadtests.disks import Disk
+from loadtests.members import STOP_TIMEOUT, JobWorker, Worker, is_gone, until
 from tests import servers
 from tests.contract.valkey_server import ValkeyServer, valkey_server
-from tests.e2e.serving import agent_mail, clean_environment, listens, stat, stop
+from tests.e2e.serving import agent_mail, clean_environment
 
-START_TIMEOUT = 30.0
-STOP_TIMEOUT = 30.0
 TOKEN = "a-token-of-the-load-tests"
 SETTINGS = {
     "LOG_FORMAT": "json",
@@ -40,101 +37,6 @@ SETTINGS = {
     "HTTP_BEARER_TOKEN": TOKEN,
     **{f"RATE_LIMIT_{what}": "100000/minute" for what in ("READS", "WRITES", "TEAM")},
 }
-
-
-class NotReady(Exception):
-    """A part of the cluster did not come up; says what it wrote."""
-
-
-async def until(is_so: Callable[[], bool], what: str, timeout: float = START_TIMEOUT) -> None:
-    """Return once it is so; `what` is said when it takes too long. `is_so` may block, and runs on a thread."""
-    deadline = time.monotonic() + timeout
-    while not await asyncio.to_thread(is_so):
-        if time.monotonic() > deadline:
-            raise NotReady(f"{what}: not after {timeout:.0f} s")
-        await asyncio.sleep(0.02)
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended, reaped or not."""
-    fields = stat(pid)
-    return not fields or fields[0] == "Z"
-
-
-# --- workers ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Worker:
-    """One `agent-mail serve`: a place to listen, and the process that does so now."""
-
-    name: str
-    command: Sequence[str]
-    settings: Mapping[str, str]
-    port: int
-    folder: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        """What its processes have written, one after the other."""
-        return self.folder / "log"
-
-    @property
-    def pid(self) -> int:
-        """Of the process that serves now."""
-        assert self.process is not None
-        return self.process.pid
-
-    def start(self) -> None:
-        """Start its process; it is not ready yet. From the main thread: the kernel ends it with the thread."""
-        command = list(self.command)
-        if (setpriv := shutil.which("setpriv")) is not None:
-            command = [setpriv, "--pdeathsig", "KILL", *command]
-        settings = {"PORT": str(self.port), **self.settings}
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=clean_environment(self.folder, settings),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def is_ready(self) -> bool:
-        """Whether it answers that it is; NotReady when its process has ended."""
-        if self.process is None or self.process.poll() is not None:
-            raise NotReady(f"{self.name} ended:\n{self.tail()}")
-        try:
-            with urllib.request.urlopen(self.url + "/ready", timeout=5):
-                return listens(self.pid, self.port)
-        except (urllib.error.URLError, OSError):
-            return False
-
-    async def ready(self) -> None:
-        """Wait until it is ready."""
-        await until(self.is_ready, self.name)
-
-    def send(self, number: signal.Signals) -> None:
-        """To every process of its group."""
-        os.killpg(self.pid, number)
-
-    async def ended(self) -> None:
-        """Wait until its process has ended."""
-        assert self.process is not None
-        process = self.process
-        await until(lambda: process.poll() is not None, f"{self.name} should end", STOP_TIMEOUT)
-
-    def tail(self) -> str:
-        """The last lines that it wrote."""
-        return self.log.read_text(errors="replace")[-3000:]
 
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
@@ -195,10 +97,13 @@ class Cluster:
     valkey: ValkeyServer
     database_url: str
     workers: list[Worker] = field(default_factory=list)
+    job_workers: list[JobWorker] = field(default_factory=list)
+    disks: list[Disk] = field(default_factory=list)
+    """Where the job workers keep their archives; one for each, or one for all."""
 
     async def ready(self) -> None:
         """Wait until every worker is."""
-        await asyncio.gather(*(worker.ready() for worker in self.workers))
+        await asyncio.gather(*(worker.ready() for worker in (*self.workers, *self.job_workers)))
 
     async def flush_redis(self) -> None:
         """Forget everything that Redis keeps."""
@@ -208,9 +113,16 @@ class Cluster:
 
 @contextmanager
 def running_cluster(
-    workers: int, command: Sequence[str] | None = None, settings: Mapping[str, str] | None = None
+    workers: int,
+    command: Sequence[str] | None = None,
+    settings: Mapping[str, str] | None = None,
+    job_disks: Sequence[Disk] = (),
+    job_command: Sequence[str] | None = None,
 ) -> Iterator[Cluster]:
-    """PostgreSQL, Valkey, a migrated database and started workers; `command` runs instead of `agent-mail serve`."""
+    """PostgreSQL, Valkey, a migrated database and started workers, with a job worker for each of `job_disks`.
+
+    The commands run instead of `agent-mail serve` and `agent-mail worker`.
+    """
     with ExitStack() as stack:
         postgres = Postgres(stack.enter_context(servers.running_postgres(durable=True)))
         stack.callback(postgres.close)
@@ -218,6 +130,7 @@ def running_cluster(
         servers.query(postgres.url, "CREATE DATABASE agent_mail")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agent-mail-cluster-")))
         cluster = Cluster(postgres, valkey, servers.with_database(postgres.url, "agent_mail"))
+        cluster.disks = list(dict.fromkeys(job_disks))
         migrate(cluster.database_url, folder)
         values = {
             "DATABASE_URL": cluster.database_url,
@@ -226,21 +139,34 @@ def running_cluster(
             **(settings or {}),
         }
         for number in range(1, workers + 1):
-            home = folder / f"worker-{number}"
-            home.mkdir()
-            worker = Worker(f"worker {number}", command or agent_mail("serve"), values, servers.free_port(), home)
-            cluster.workers.append(worker)
+            port = servers.free_port()
+            cluster.workers.append(
+                Worker(
+                    name=f"worker {number}",
+                    command=command or agent_mail("serve"),
+                    settings=values | {"PORT": str(port)},
+                    folder=_made(folder / f"worker-{number}"),
+                    port=port,
+                )
+            )
+        for number, disk in enumerate(job_disks, 1):
+            cluster.job_workers.append(
+                JobWorker(
+                    name=f"job worker {number}",
+                    command=[*disk.entering, *(job_command or agent_mail("worker"))],
+                    settings=values | {"ARCHIVE_ROOT": str(disk.folder), "LOG_LEVEL": "info"},
+                    folder=_made(folder / f"job-worker-{number}"),
+                )
+            )
+        for worker in (*cluster.workers, *cluster.job_workers):
             worker.start()
-            stack.callback(end, worker)
+            stack.callback(worker.end)
         yield cluster
 
 
-def end(worker: Worker) -> None:
-    """Politely, then by force; also when it is paused."""
-    assert worker.process is not None
-    if worker.process.poll() is None:
-        worker.send(signal.SIGCONT)
-    stop(worker.process)
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def migrate(database_url: str, folder: Path) -> None:

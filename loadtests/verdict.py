@@ -24,6 +24,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
+from typing import Self
 
 
 @dataclass(slots=True)
@@ -64,8 +65,35 @@ class Box:
 
 
 @dataclass
-class Verdict:
-    """Counts; all of them ought to be 0."""
+class Findings:
+    """Counts, all of which ought to be 0, and some words about them."""
+
+    samples: list[str] = field(default_factory=list)
+
+    def add(self, what: str, count: int, example: str) -> None:
+        """Count a finding."""
+        if count:
+            setattr(self, what, getattr(self, what) + count)
+            if sum(sample.startswith(what) for sample in self.samples) < 3:
+                self.samples.append(f"{what}: {example}")
+
+    def counts(self) -> dict[str, int]:
+        """By name, in the order of the class."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "samples"}
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was found."""
+        return not any(self.counts().values())
+
+    def __add__(self, other: Self) -> Self:
+        counts = {name: count + getattr(other, name) for name, count in self.counts().items()}
+        return type(self)(samples=self.samples + other.samples, **counts)
+
+
+@dataclass
+class Verdict(Findings):
+    """In the order of the explanation above."""
 
     lost: int = 0
     partial: int = 0
@@ -81,29 +109,6 @@ class Verdict:
     unsettled: int = 0
     refused: int = 0
     unreplayed: int = 0
-    samples: list[str] = field(default_factory=list)
-    """Some of what was found, in words."""
-
-    def add(self, what: str, count: int, example: str) -> None:
-        """Count a finding."""
-        if count:
-            setattr(self, what, getattr(self, what) + count)
-            if sum(sample.startswith(what) for sample in self.samples) < 3:
-                self.samples.append(f"{what}: {example}")
-
-    def counts(self) -> dict[str, int]:
-        """By name, in the order of the explanation above."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "samples"}
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing was found."""
-        return not any(self.counts().values())
-
-    def __add__(self, other: Verdict) -> Verdict:
-        total = Verdict(**{name: count + getattr(other, name) for name, count in self.counts().items()})
-        total.samples = self.samples + other.samples
-        return total
 
 
 def judge(
