@@ -53,7 +53,7 @@ types: $(DEV) ## Check types, strictly
 	.venv/bin/mypy $(CODE)
 
 .PHONY: cluster
-cluster: $(DEV) ## Run PostgreSQL, Valkey, three servers and a balancer on 127.0.0.1:8765 (ARGS="--port … --workers …")
+cluster: $(DEV) ## Run PostgreSQL, Valkey, three servers, a job worker and a balancer on 127.0.0.1:8765 (ARGS="--port … --workers …")
 	PYTHONPATH="$(CURDIR)" exec $(PY) -m tools.cluster $(ARGS)
 
 .PHONY: conformance

@@ -25,8 +25,8 @@ def operations_page() -> str:
         "",
         MADE,
         "",
-        "Each is a REST call and, by the same name and with the same arguments, an MCP tool; ★ is also in the short"
-        " list `/mcp?toolset=core`.",
+        "Each is a REST call and, by the same name and with the same arguments, an MCP tool, unless it says REST only;"
+        " ★ is also in the short list `/mcp?toolset=core`.",
         "A running server shows the same at `/docs`, with types, limits and examples, and at `/openapi.json`.",
         "`GET /metrics` gives the counters in Prometheus' text format.",
         "Arguments with `?` may be left out; `= value` is what is then taken.",
@@ -34,11 +34,11 @@ def operations_page() -> str:
     for heading, operations in grouped().items():
         lines += ["", f"## {heading}", "", "| operation | REST | arguments | what it does |", "|---|---|---|---|"]
         for operation in operations:
-            star = " ★" if operation.is_core else ""
+            mark = " ★" if operation.is_core else "" if operation.is_tool else " (REST only)"
             rest = ", ".join(f"`{route}`" for route in operation.routes)
             status = f" → {operation.status}" if operation.status != 200 else ""
             told = _cell(operation.description)
-            lines.append(f"| {operation.name}{star} | {rest}{status} | {_arguments(operation)} | {told} |")
+            lines.append(f"| {operation.name}{mark} | {rest}{status} | {_arguments(operation)} | {told} |")
     lines += ["", "## Errors", "", "| code | HTTP | exit | meaning |", "|---|---|---|---|"]
     lines += [f"| `{row.code}` | {row.status} | {row.exit_code} | {_cell(row.meaning)} |" for row in error_rows()]
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from agent_mail_core.agents import Actor, acting_agent
+from agent_mail_core.build_slot_errors import SlotCapacityMismatch, TooManySlots
 from agent_mail_core.build_slots import (
     MAX_SLOTS,
     Capacity,
@@ -24,10 +25,11 @@ from agent_mail_core.build_slots import (
     slot_event,
     slot_wanted,
 )
-from agent_mail_core.errors import SlotCapacityMismatch, TooManySlots, TooManyWaiters
+from agent_mail_core.errors import TooManyWaiters
 from agent_mail_core.fields import AgentName, ProjectRef, Request, Result
 from agent_mail_core.lease_ends import EXPIRED_AT_ONCE, close_expired_slot_leases
 from agent_mail_core.leases import (
+    KEPT_PLACE_HINT,
     Look,
     Ticket,
     WaitSeconds,
@@ -37,6 +39,8 @@ from agent_mail_core.leases import (
     wait_for_lease,
 )
 from agent_mail_core.ports import App, Caller, Transaction
+
+REFUSED_HINT = "Call again with wait_seconds to wait for it in a queue."
 
 
 class AcquireBuildSlot(Request):
@@ -58,6 +62,8 @@ class AcquiredBuildSlot(Result):
     """When it is not acquired: who has it."""
     place: int | None = None
     """In the queue, when it waited in vain."""
+    hint: str | None = None
+    """When it is not acquired: what to do next."""
 
 
 async def acquire_build_slot(app: App, caller: Caller, request: AcquireBuildSlot) -> AcquiredBuildSlot:
@@ -110,7 +116,7 @@ class _Asking:
             if refused is not None:
                 return refused
         async with self._app.store.write() as db:
-            await lease_holder(self._app, db, self._caller, self._request.project_slug, self._actor)
+            await lease_holder(self._app, db, self._caller, self._actor)
             self._slot = await self._slot_asked_for(db)
             # A slot has at most as many leases as this, so none is left to stand in the way.
             expired = await close_expired_slot_leases(
@@ -175,10 +181,13 @@ class _Asking:
             return None
         ticket, _ = await db.leases.ask(self._project.id, self._agent.id, "slot", slot_wanted(slot), may_join)
         if ticket is None and may_join:
-            raise TooManyWaiters("The queue for build slots of this project is full: try again later.")
+            raise TooManyWaiters(
+                "The queue for build slots of this project is full.", suggestion="wait a minute, then call again"
+            )
         return ticket
 
     def _refusal(self, leases: Sequence[SlotLeaseRecord], left: Places, own: Ticket | None) -> Look[AcquiredBuildSlot]:
         place = left.place if own is not None else None
-        answer = AcquiredBuildSlot(acquired=False, holders=holder_results(leases), place=place)
+        hint = KEPT_PLACE_HINT if own is not None else REFUSED_HINT
+        answer = AcquiredBuildSlot(acquired=False, holders=holder_results(leases), place=place, hint=hint)
         return Look(answer, is_over=False, next_look=left.next_change)

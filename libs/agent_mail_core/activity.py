@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
+from agent_mail_core.addresses import DELETED, show
 from agent_mail_core.agents import the_agent
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
 from agent_mail_core.errors import Invalid
@@ -28,7 +29,7 @@ class Activity(Result):
     kind: str
     project_slug: str
     agent_name: str | None = None
-    """Who did it."""
+    """Who did it, as that project writes it: `Name@slug` for an agent of another."""
     message_id: int | None = None
     data: dict[str, Any]
     created_at: datetime
@@ -39,11 +40,17 @@ def activity_of(entry: EventEntry) -> Activity:
     return Activity(
         kind=entry.kind,
         project_slug=entry.project_slug,
-        agent_name=entry.agent_name,
+        agent_name=_agent_of(entry),
         message_id=entry.message_id,
         data=entry.data,
         created_at=entry.created_at,
     )
+
+
+def _agent_of(entry: EventEntry) -> str | None:
+    if entry.agent_name is None or entry.agent_project_id == entry.project_id:
+        return entry.agent_name
+    return show(entry.agent_name, DELETED if entry.agent_project_is_deleted else entry.agent_project_slug)
 
 
 class ListActivity(Request):

@@ -89,10 +89,17 @@ async def the_addressed(db: Transaction, caller: Caller, asked: ProjectRecord, t
     if address.is_in(asked.slug):
         _, agent = await db.agents.find(caller.team_id, asked.slug, address.name)
         if agent is None:
-            raise await agent_not_found(db, asked, address.name)
+            raise _perhaps_elsewhere(await agent_not_found(db, asked, address.name))
         return Actor(asked, agent)
     project, agent = await db.agents.find(caller.team_id, address.slug or "", address.name)
     # `find` takes a human key too, and an address does not.
     if project is None or agent is None or project.slug != address.slug:
         raise AgentNotFound(f"There is no agent {text!r}.", agent_name=text, suggestion="list_agents")
     return Actor(project, agent)
+
+
+def _perhaps_elsewhere(error: AgentNotFound) -> AgentNotFound:
+    """The same error; where no name is near, it says how agents of other projects are addressed."""
+    if "near" not in error.data:
+        error.data["suggestion"] = "list_agents, or Name@slug for an agent of another project"
+    return error

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from agent_mail_core import agent_names
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
-from agent_mail_core.errors import AgentNameTaken, AgentNotFound, AgentNotYours
+from agent_mail_core.errors import AgentNameTaken, AgentNotFound, AgentNotYours, ProjectNotFound
 from agent_mail_core.events import EventKind, NewEvent
 from agent_mail_core.fields import (
     ContactPolicy,
@@ -26,9 +26,8 @@ from agent_mail_core.fields import (
     Request,
     Result,
 )
-from agent_mail_core.idempotency import NO_AGENT
 from agent_mail_core.ids import AgentId, Principal, ProjectId, TeamId
-from agent_mail_core.kept_answers import answered_before, keep_answer, key_scope
+from agent_mail_core.kept_answers import answered_before, keep_answer, newcomer_scope
 from agent_mail_core.ports import App, Caller, Role, Transaction
 from agent_mail_core.projects import ProjectRecord, normal_ref, project_not_found, the_project
 from agent_mail_core.suggestions import near_names
@@ -207,40 +206,58 @@ def may_read_as(caller: Caller, agent: AgentRecord) -> bool:
     return may_act_as(caller, agent) or (agent.name == OVERSEER and caller.role >= Role.overseer)
 
 
-async def agent_not_found(db: Transaction, project: ProjectRecord, name: str) -> AgentNotFound:
-    """The error for an unknown agent, with the names that it may have meant."""
+async def agent_not_found(db: Transaction, project: ProjectRecord, name: str, is_own: bool = False) -> AgentNotFound:
+    """The error for an unknown agent, with the names that it may have meant.
+
+    `is_own`: the caller wants to act as it.
+    """
     near = near_names(name, await db.agents.names(project.id, NEAR_NAME_POOL))
     return AgentNotFound(
         f"There is no agent {name!r} in project {project.slug!r}.",
         agent_name=name,
         project_slug=project.slug,
         near=near or None,
-        suggestion="list_agents" if near else "register_agent",
+        suggestion="register_agent" if is_own and not near else "list_agents",
     )
 
 
-async def the_agent(db: Transaction, caller: Caller, project_ref: str, name: str) -> Actor:
-    """The agent of that name, whoever owns it. Raises ProjectNotFound or AgentNotFound, with near names."""
+async def the_agent(db: Transaction, caller: Caller, project_ref: str, name: str, is_own: bool = False) -> Actor:
+    """The agent of that name, whoever owns it. Raises ProjectNotFound or AgentNotFound, with near names.
+
+    `is_own`: the caller wants to act as it, as far as an answer goes when there is none.
+    """
     project, agent = await db.agents.find(caller.team_id, normal_ref(project_ref), name)
     if project is None:
         raise await project_not_found(db, caller, project_ref)
     if agent is None:
-        raise await agent_not_found(db, project, name)
+        raise await agent_not_found(db, project, name, is_own)
     return Actor(project, agent)
 
 
 async def acting_agent(app: App, db: Transaction, caller: Caller, project_ref: str, name: str) -> Actor:
     """The agent as which the caller acts: also raises AgentNotYours. Notes that it is active. It may be retired."""
-    actor = await the_agent(db, caller, project_ref, name)
+    actor = await the_agent(db, caller, project_ref, name, is_own=True)
     if not may_act_as(caller, actor.agent):
         raise AgentNotYours(agent_name=actor.agent.name)
     app.presence.saw(actor.agent.id)
     return actor
 
 
+async def still_acting(app: App, db: Transaction, caller: Caller, known: Actor) -> Actor:
+    """An agent that was found before, as it is now. Raises what `acting_agent` does: a wait may outlive its project."""
+    actor = await acting_agent(app, db, caller, known.project.slug, known.agent.name)
+    if actor.agent.id != known.agent.id:
+        raise ProjectNotFound(
+            f"Project {known.project.slug!r} was deleted during this call; another one has its name now: call again.",
+            project_slug=known.project.slug,
+            suggestion="get_project",
+        )
+    return actor
+
+
 async def reading_agent(app: App, db: Transaction, caller: Caller, project_ref: str, name: str) -> Actor:
     """The agent whose mail the caller looks at without changing it: like `acting_agent`, by `may_read_as`."""
-    actor = await the_agent(db, caller, project_ref, name)
+    actor = await the_agent(db, caller, project_ref, name, is_own=True)
     if not may_read_as(caller, actor.agent):
         raise AgentNotYours(agent_name=actor.agent.name)
     if not actor.agent.is_service:
@@ -288,7 +305,7 @@ class RegisterAgent(Request):
     name: NewAgentName | None = Field(None, description="Leave out to be given a free, memorable one")
     task_description: Description | None = Field(None, description="What the agent works on")
     contact_policy: ContactPolicy | None = Field(None, description="Who may write to it; new agents: auto")
-    idempotency_key: IdempotencyKey | None = Field(None, description="Without name: a retry gets the same agent")
+    idempotency_key: IdempotencyKey | None = Field(None, description="Random; without name a retry gets the same agent")
 
 
 class RegisteredAgent(Result):
@@ -301,7 +318,7 @@ async def register_agent(app: App, caller: Caller, request: RegisterAgent) -> Re
     """Join a project under a name. Call once at the start; the same name again updates your profile."""
     async with app.store.write() as db:
         project = await the_project(db, caller, request.project_slug)
-        scope = key_scope(caller, NO_AGENT, "register_agent", request.idempotency_key)
+        scope = newcomer_scope(caller, project.id, request.name, "register_agent", request.idempotency_key)
         replay = await answered_before(db, scope, request, RegisteredAgent)
         if replay is not None:
             return replay

@@ -22,6 +22,9 @@ MOST_EVENTS = 500
 MOST_BYTES = 32 * 1024 * 1024
 """Of bodies and attachments in one commit, unless a single message has more: what a batch may take of memory."""
 
+ANSWER_SECONDS = 9.5
+"""How long a reader waits: the request that asks has 10 seconds, and is to say why it failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArchivePlace:
@@ -203,8 +206,10 @@ class ArchivedFile:
     commit: str
     committed_at: datetime
     path: str
-    content: bytes | None
-    """None: a folder."""
+    size: int | None
+    """Bytes of a file; None: a folder."""
+    text: str | None
+    """Of a file that is one, and not longer than a page."""
     entries: list[ArchivedEntry]
     """In order of their names, above `after`."""
     has_more: bool
@@ -216,7 +221,10 @@ class ArchivedMail:
 
     message_id: int
     path: str
-    front_matter: Mapping[str, object]
+    sender_name: str
+    subject: str
+    thread_id: str
+    created_at: datetime
     read_at: datetime | None
     acknowledged_at: datetime | None
 
@@ -232,11 +240,45 @@ class ArchivedInbox:
     """Where to go on; None at its first message."""
 
 
-class Archive(Protocol):
+class ArchiveReader(Protocol):
+    """Looks into the repositories.
+
+    Raises ArchiveUnavailable when they cannot be read, and when nobody answers within ANSWER_SECONDS.
+    """
+
+    async def log(
+        self, place: ArchivePlace, begin: str | None, path: str | None, until: datetime | None, limit: int
+    ) -> LogSlice:
+        """Commits from `begin` (else the tip) back, which are not after `until` and changed `path`.
+
+        Looks at a bounded number of commits: a slice may be short, or empty, and still say where to go on.
+        """
+        ...
+
+    async def show(
+        self, place: ArchivePlace, commit: str | None, at: datetime | None, path: str, after: str | None, limit: int
+    ) -> ArchivedFile | None:
+        """A file or folder as of a commit, else as of the last one that is not after `at`, else of the tip.
+
+        None when it is not there. Raises ArchiveCommitNotFound. Links are followed.
+        """
+        ...
+
+    async def inbox(
+        self, place: ArchivePlace, folder: str, commit: str | None, at: datetime | None, below: str | None, limit: int
+    ) -> ArchivedInbox | None:
+        """The inbox in that agent's folder: as of `at`, to the microsecond, whatever commits hold; below that name.
+
+        None when nothing was archived yet.
+        """
+        ...
+
+
+class Archive(ArchiveReader, Protocol):
     """The repositories. One writer a repository at a time: a second one waits, and builds on what the first has made.
 
-    Raises ArchiveUnavailable when the disk is full, not there or not allowed, when the remote does not answer, and when
-    nobody answers within 10 seconds. What is told to be done is on the disk.
+    Raises ArchiveUnavailable when the disk is full, not there or not allowed, and when the remote does not answer. What
+    is told to be done is on the disk.
     """
 
     async def tip(self, place: ArchivePlace) -> ArchiveTip | None:
@@ -245,6 +287,10 @@ class Archive(Protocol):
 
     async def holds(self, place: ArchivePlace, commit: str) -> bool:
         """Whether the commit is on the way from the tip to the first commit, the tip included."""
+        ...
+
+    async def has_come_to(self, place: ArchivePlace, commit: str) -> bool:
+        """Whether the commit is among the newest ones, of which a thousand are looked at. Waits for no writer."""
         ...
 
     async def commit(self, place: ArchivePlace, parent: str | None, batch: ArchiveBatch) -> ArchiveTip:
@@ -279,32 +325,5 @@ class Archive(Protocol):
         """Files as of the tip below the folder, whose paths come after `after` in order of folders, then of names.
 
         At least one, when there is one, then as many as have `most_bytes` together.
-        """
-        ...
-
-    async def log(
-        self, place: ArchivePlace, begin: str | None, path: str | None, until: datetime | None, limit: int
-    ) -> LogSlice:
-        """Commits from `begin` (else the tip) back, which are not after `until` and changed `path`.
-
-        Looks at a bounded number of commits: a slice may be short, or empty, and still say where to go on.
-        """
-        ...
-
-    async def show(
-        self, place: ArchivePlace, commit: str | None, at: datetime | None, path: str, after: str | None, limit: int
-    ) -> ArchivedFile | None:
-        """A file or folder as of a commit, else as of the last one that is not after `at`, else of the tip.
-
-        None when it is not there. Raises ArchiveCommitNotFound. Links are followed.
-        """
-        ...
-
-    async def inbox(
-        self, place: ArchivePlace, folder: str, commit: str | None, at: datetime | None, below: str | None, limit: int
-    ) -> ArchivedInbox | None:
-        """The inbox in that agent's folder: as of `at`, to the microsecond, whatever commits hold; below that name.
-
-        None when nothing was archived yet.
         """
         ...

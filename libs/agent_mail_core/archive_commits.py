@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent_mail_core.archive import ArchiveBatch, ArchiveTip
+from agent_mail_core.archive_names import agent_of
 from agent_mail_core.events import EventEntry, EventPosition
 
 SERVICE = "Agent Mail"
 SERVICE_ADDRESS = "agent-mail@agent-mail.invalid"
 LINES = 20
 """That tell what happened, one an event; after that a count."""
+
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, line breaks and marks of direction: an agent's text is one line, and looks like what it is."""
 
 _TRAILER = re.compile(r"^Agent-Mail-([A-Za-z]+): (.+)$", re.MULTILINE)
 
@@ -37,10 +41,10 @@ def commit_text(batch: ArchiveBatch, parent_at: int, archived_events: int) -> Co
 
     A batch of one agent has it as the author. Times never go back from a commit to the next.
     """
-    names = list(dict.fromkeys(event.agent_name for event in batch.events if event.agent_name is not None))
+    names = list(dict.fromkeys(name for event in batch.events if (name := agent_of(event)) is not None))
     author, address = SERVICE, SERVICE_ADDRESS
     if len(names) == 1:
-        author, address = names[0], f"{names[0].lower()}@{batch.slug}.invalid"
+        author, address = names[0], _mailbox(batch, names[0])
     at = max(parent_at, *(int(event.created_at.timestamp()) for event in batch.events))
     lines = [_line(batch, event) for event in batch.events]
     shown = lines if len(lines) <= LINES else [*lines[:LINES], f"… and {len(lines) - LINES} more"]
@@ -52,7 +56,7 @@ def commit_text(batch: ArchiveBatch, parent_at: int, archived_events: int) -> Co
         "Agent-Mail-Count": f"{len(batch.events)} of {archived_events + len(batch.events)}",
         "Agent-Mail-Epoch": batch.epoch,
     }
-    agents = [f"Co-authored-by: {name} <{name.lower()}@{batch.slug}.invalid>" for name in names[:LINES]]
+    agents = [f"Co-authored-by: {name} <{_mailbox(batch, name)}>" for name in names[:LINES]]
     ends = [*(agents if len(names) > 1 else []), *(f"{name}: {value}" for name, value in trailers.items())]
     subject = lines[0] if len(lines) == 1 else _counts(batch)
     parts = [subject, *([body] if len(lines) > 1 else []), "\n".join(ends)]
@@ -64,8 +68,17 @@ def _counts(batch: ArchiveBatch) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4)) + (", …" if len(kinds) > 4 else "")
 
 
+def _mailbox(batch: ArchiveBatch, name: str) -> str:
+    """What git has for the address of `Name` or `Name@slug`."""
+    return f"{name.lower()}.invalid" if "@" in name else f"{name.lower()}@{batch.slug}.invalid"
+
+
 def _line(batch: ArchiveBatch, event: EventEntry) -> str:
-    who = event.agent_name or SERVICE
+    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", _told(batch, event))
+
+
+def _told(batch: ArchiveBatch, event: EventEntry) -> str:
+    who = agent_of(event) or SERVICE
     message = batch.messages.get(event.message_id) if event.message_id is not None else None
     if event.kind == "message.sent" and message is not None:
         return f"{who}: {message.subject}"

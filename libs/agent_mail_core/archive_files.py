@@ -14,7 +14,9 @@ from typing import Any, Protocol
 from agent_mail_core import front_matter
 from agent_mail_core.archive import ArchiveBatch, ArchivedMessage, Correspondent
 from agent_mail_core.archive_names import (
+    address,
     agent_folder,
+    agent_of,
     attachment_path,
     event_log_path,
     mark_path,
@@ -94,7 +96,7 @@ def event_line(event: EventEntry) -> str:
         "event_id": event.position.event_id,
         "kind": event.kind,
         "at": wire_time(event.created_at),
-        "agent": event.agent_name,
+        "agent": agent_of(event),
         "message_id": event.message_id,
         "data": event.data or None,
     }
@@ -186,14 +188,15 @@ def _write_thread(tree: ArchiveTree, message: ArchivedMessage, path: str, home: 
 
 
 def _address(who: Correspondent, home: ProjectId) -> str:
-    return who.name if who.project_id == home else f"{who.name}@{who.slug}"
+    return address(who.name, who.project_id, who.slug, home)
 
 
 def _write_mark(tree: ArchiveTree, event: EventEntry) -> None:
-    if event.message_id is None or event.agent_name is None:
+    who, home, slug = event.agent_name, event.agent_project_id, event.agent_project_slug
+    if event.message_id is None or who is None or home is None or slug is None:
         return
-    agent = agent_folder(event.agent_name, event.project_id, event.project_slug, event.project_id)
-    fields = {"message_id": event.message_id, "agent": event.agent_name, "at": wire_time(event.created_at)}
+    agent = agent_folder(who, home, slug, event.project_id)
+    fields = {"message_id": event.message_id, "agent": agent_of(event), "at": wire_time(event.created_at)}
     path = mark_path(event.message_id, agent.removeprefix("agents/"), _MARKS[event.kind])
     if tree.read(path) is None:  # the first time stays
         tree.write(path, _page(fields))
@@ -237,7 +240,8 @@ def _write_record(tree: ArchiveTree, event: EventEntry, folder: str, id_field: s
     path = record_path(folder, number)
     at = wire_time(event.created_at)
     before = _read(tree, path) or {id_field: number, "since": at}
-    who = {"agent": event.agent_name} if event.agent_name is not None else {}
+    agent = agent_of(event)
+    who = {"agent": agent} if agent is not None else {}
     tree.write(path, _page({**before, **who, **event.data, "state": step, "at": at}))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from agent_mail_core.events import EventEntry
 from agent_mail_core.ids import MessageId, ProjectId
 from agent_mail_core.slugs import slugify
 
@@ -28,6 +29,18 @@ def agent_folder(name: str, project_id: ProjectId, slug: str, home: ProjectId) -
     """An agent's folder; one of another project than the archive's carries that project."""
     own = safe(name.lower())
     return f"agents/{own}" if project_id == home else f"agents/{own}@{slug}-{project_id}"
+
+
+def address(name: str, project_id: ProjectId, slug: str, home: ProjectId) -> str:
+    """An agent as the archive's project writes it, for good: a deleted project keeps its slug here."""
+    return name if project_id == home else f"{name}@{slug}"
+
+
+def agent_of(event: EventEntry) -> str | None:
+    """Who did it, in the same way."""
+    if event.agent_name is None or event.agent_project_id is None or event.agent_project_slug is None:
+        return None
+    return address(event.agent_name, event.agent_project_id, event.agent_project_slug, event.project_id)
 
 
 def thread_path(key: str, thread_id: int, began_at: datetime) -> str:

@@ -13,13 +13,11 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from agent_mail_core.agents import the_agent
-from agent_mail_core.archive import Archive, ArchivedFile, ArchivePlace
+from agent_mail_core.archive import ArchivedFile, ArchivePlace, ArchiveReader
 from agent_mail_core.archive_names import agent_folder, thread_path
-from agent_mail_core.archiving import the_archive
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
-from agent_mail_core.errors import ArchivePathNotFound, ProjectNotFound
+from agent_mail_core.errors import ArchivePathNotFound, ArchiveUnavailable, ProjectNotFound
 from agent_mail_core.fields import AgentName, Cursor, Line, PageSize, ProjectRef, Request, Result, Timestamp
-from agent_mail_core.pages import PAGE_CHARACTERS
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.projects import the_project
 
@@ -157,7 +155,7 @@ async def archive_show(app: App, caller: Caller, request: ArchiveShow) -> Archiv
 
 
 def _view(found: ArchivedFile) -> ArchiveView:
-    if found.content is None:
+    if found.size is None:
         entries = [ArchiveEntry(name=entry.name, kind=entry.kind) for entry in found.entries]
         return ArchiveView(
             commit=found.commit, committed_at=found.committed_at, kind="folder", path=found.path, entries=entries
@@ -167,22 +165,13 @@ def _view(found: ArchivedFile) -> ArchiveView:
         committed_at=found.committed_at,
         kind="file",
         path=found.path,
-        text=_text(found.content),
-        size=len(found.content),
+        text=found.text,
+        size=found.size,
     )
 
 
-def _text(content: bytes) -> str | None:
-    if len(content) > PAGE_CHARACTERS or b"\0" in content:
-        return None
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return None
-
-
 async def _inbox(
-    app: App, caller: Caller, archive: Archive, place: ArchivePlace, request: ArchiveShow, below: str | None
+    app: App, caller: Caller, archive: ArchiveReader, place: ArchivePlace, request: ArchiveShow, below: str | None
 ) -> tuple[ArchiveView, str | None]:
     async with app.store.read() as db:
         agent = (await the_agent(db, caller, request.project_slug, request.inbox_of or "")).agent
@@ -194,10 +183,10 @@ async def _inbox(
         ArchiveMail(
             message_id=mail.message_id,
             path=mail.path,
-            sender_name=str(mail.front_matter["from"]),
-            subject=str(mail.front_matter["subject"]),
-            thread_id=str(mail.front_matter["thread_id"]),
-            created_at=datetime.fromisoformat(str(mail.front_matter["created_at"])),
+            sender_name=mail.sender_name,
+            subject=mail.subject,
+            thread_id=mail.thread_id,
+            created_at=mail.created_at,
             read_at=mail.read_at,
             acknowledged_at=mail.acknowledged_at,
         )
@@ -219,8 +208,10 @@ async def _found_path(app: App, place: ArchivePlace, path: str | None) -> str | 
     return thread_path(thread.key, thread.id, thread.created_at) if thread is not None else path
 
 
-async def _place(app: App, caller: Caller, project_ref: str) -> tuple[Archive, ArchivePlace]:
-    archive = the_archive(app)
+async def _place(app: App, caller: Caller, project_ref: str) -> tuple[ArchiveReader, ArchivePlace]:
+    archive = app.archive_reader or app.archive
+    if archive is None:
+        raise ArchiveUnavailable("This server keeps no archive.")
     async with app.store.read() as db:
         project = await the_project(db, caller, project_ref)
         place = await db.archives.place(project.id)

@@ -15,12 +15,12 @@ from agent_mail_core.archive_files import event_line, folder_of, message_files
 from agent_mail_core.archive_names import agent_folder, attachment_path, mark_path, message_name, month
 from agent_mail_core.archiving import the_archive
 from agent_mail_core.events import FIRST_POSITION, EventEntry, EventFilter
-from agent_mail_core.ids import MessageId
+from agent_mail_core.ids import AgentId, MessageId
 from agent_mail_core.messages import RecipientState
 from agent_mail_core.ports import App
 
 PAGE = 500
-Pending = tuple[str, MessageId, str | None]
+Pending = tuple[str, MessageId, AgentId | None]
 """An event that is still to be archived: kind, message, and whose, but for message.sent."""
 
 MOST_BYTES = 8 * 1024 * 1024
@@ -74,14 +74,25 @@ async def _archived_events(archive: Archive, place: ArchivePlace, verdict: Verdi
     after = ""
     while files := await archive.contents(place, "events", after, MOST_BYTES):
         for path, content in files:
-            for line in content.decode().splitlines(keepends=True):
-                event_id = json.loads(line)["event_id"]
+            for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), 1):
+                event_id = _event_id(line)
+                if event_id is None:
+                    verdict.differs(f"{path}: line {number} is no event")
+                    continue
                 if event_id in found:
                     verdict.differs(f"event {event_id} is twice in {path}")
-                found[event_id] = _digest(line)
+                found[event_id] = _digest(line + b"\n")
         after = files[-1][0]
     verdict.events = len(found)
     return found
+
+
+def _event_id(line: bytes) -> int | None:
+    try:
+        event_id = json.loads(line)["event_id"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return event_id if type(event_id) is int else None
 
 
 async def _count_commits(archive: Archive, place: ArchivePlace, state: ArchiveState, verdict: Verdict) -> None:
@@ -106,13 +117,13 @@ async def _compare_events(
         if event.position > state.position:
             verdict.not_yet += 1
             if event.message_id is not None:
-                pending.add((event.kind, event.message_id, None if event.kind == "message.sent" else event.agent_name))
+                pending.add((event.kind, event.message_id, None if event.kind == "message.sent" else event.agent_id))
             continue
         seen += 1
         digest = archived.get(event.position.event_id)
         if digest is None:
             verdict.differs(f"event {event.position.event_id} ({event.kind}) is not in the archive")
-        elif digest != _digest(event_line(event)):
+        elif digest != _digest(event_line(event).encode()):
             verdict.differs(f"event {event.position.event_id} ({event.kind}) is another one in the archive")
     verdict.archive_alone = max(0, len(archived) - seen)
     async with app.store.read() as db:
@@ -178,19 +189,18 @@ async def _compare_marks(
     pending: set[Pending],
     verdict: Verdict,
 ) -> None:
-    """What agents of this project have read and acknowledged. Of a bcc nothing may be told."""
+    """What the recipients have read and acknowledged. Of a bcc nothing may be told."""
     wanted: dict[str, bool] = {}
     for state in states:
         folder = folders.get((state.message_id, state.agent_id))
         is_bcc = folder is None
-        own = agent_folder(state.name, place.project_id, place.slug, place.project_id)
-        if folder not in (None, own):
-            continue
+        if folder is None:
+            folder = agent_folder(state.name, place.project_id, place.slug, place.project_id)
         for mark, at in (("read", state.read_at), ("acknowledged", state.acknowledged_at)):
-            path = mark_path(state.message_id, own.removeprefix("agents/"), mark)
+            path = mark_path(state.message_id, folder.removeprefix("agents/"), mark)
             if is_bcc:
                 wanted.setdefault(path, False)
-            elif at is not None and (f"message.{mark}", state.message_id, state.name) not in pending:
+            elif at is not None and (f"message.{mark}", state.message_id, state.agent_id) not in pending:
                 wanted[path] = True
     for (path, is_wanted), found in zip(wanted.items(), await archive.read(place, list(wanted)), strict=True):
         if found is None and is_wanted:
@@ -199,5 +209,5 @@ async def _compare_marks(
             verdict.differs(f"{path}: tells of a bcc")
 
 
-def _digest(line: str) -> bytes:
-    return blake2b(line.encode(), digest_size=12).digest()
+def _digest(line: bytes) -> bytes:
+    return blake2b(line, digest_size=12).digest()

@@ -29,7 +29,7 @@ from agent_mail_core.errors import (
 )
 from agent_mail_core.fields import AgentName, IdempotencyKey, Line, ProjectRef, Request, Result
 from agent_mail_core.file_names import media_type_of, safe_file_name
-from agent_mail_core.idempotency import IdempotencyScope, check_same
+from agent_mail_core.idempotency import IdempotencyScope, check_same, fingerprint
 from agent_mail_core.ids import AgentId, AttachmentId, MessageId, Principal, ProjectId, TeamId
 from agent_mail_core.ports import App, Caller, Role, Transaction
 
@@ -222,7 +222,7 @@ async def add_attachment(app: App, caller: Caller, request: AddAttachment) -> Ad
         raise AttachmentTooLarge(limit=LARGEST, size=len(content))
     file_name = safe_file_name(request.file_name)
     sha256, media_type = await asyncio.to_thread(_looked_at, request.media_type, file_name, content)
-    fingerprint = _fingerprint(request, sha256)
+    asked = fingerprint(request, sha256, without=["content_base64"])
     async with app.store.write() as db:
         actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
         if actor.agent.retired_at is not None:
@@ -232,9 +232,9 @@ async def add_attachment(app: App, caller: Caller, request: AddAttachment) -> Ad
             scope = IdempotencyScope(
                 caller.team_id, caller.principal, actor.agent.id, "add_attachment", request.idempotency_key
             )
-            answer = await db.idempotency.take(scope, fingerprint)
+            answer = await db.idempotency.take(scope, asked)
             if answer is not None:
-                stored = AddedAttachment.model_validate_json(check_same(answer, fingerprint))
+                stored = AddedAttachment.model_validate_json(check_same(answer, asked))
                 return stored.model_copy(update={"replayed": True})
         record = await db.attachments.add(
             NewAttachment(
@@ -262,11 +262,6 @@ def _looked_at(declared: str | None, file_name: str, content: bytes) -> tuple[by
     return hashlib.sha256(content).digest(), media_type_of(declared, file_name, content)
 
 
-def _fingerprint(request: AddAttachment, sha256: bytes) -> bytes:
-    text = request.model_dump_json(exclude={"idempotency_key", "content_base64"})
-    return hashlib.blake2b(text.encode() + sha256, digest_size=16).digest()
-
-
 # --- get_attachment ---------------------------------------------------------------------------------------------------
 
 
@@ -281,7 +276,7 @@ class AttachmentContent(AttachmentInfo):
 
 
 async def get_attachment(app: App, caller: Caller, request: GetAttachment) -> AttachmentContent:
-    """Read a file that is linked to a message, or that you uploaded."""
+    """Read a file that is linked to a message, or that you uploaded; over MCP at most 700 KiB, more by REST."""
     async with app.store.read() as db:
         record = await the_attachment(db, caller, request.attachment_id)
         content = await db.attachments.content(record.id)

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from agent_mail_core.agents import AgentRecord
+from agent_mail_core.build_slot_errors import SlotNotFound
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
-from agent_mail_core.errors import SlotNotFound
 from agent_mail_core.events import EventKind, NewEvent
 from agent_mail_core.fields import Cursor, Line, PageSize, ProjectRef, Request, Result
 from agent_mail_core.ids import AgentId, ProjectId, SlotId, SlotLeaseId, TeamId

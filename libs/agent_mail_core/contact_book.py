@@ -10,6 +10,7 @@ from pydantic import Field
 from agent_mail_core.addresses import elsewhere, is_service, parse, show, the_addressed
 from agent_mail_core.admission import Pair, is_closed, welcomes
 from agent_mail_core.agents import Actor, Agent, AgentChanges, acting_agent, agent_result, profile_data
+from agent_mail_core.contact_requests import tell_of_answer, tell_of_request
 from agent_mail_core.contacts import ContactEntry, ContactRecord, ContactStatus, Direction, NewContact, contact_event
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
 from agent_mail_core.errors import AgentRetired, ContactBlocked, ContactNotFound, ContactRefused, InvalidContact
@@ -25,7 +26,8 @@ from agent_mail_core.fields import (
     Request,
     Result,
 )
-from agent_mail_core.ports import App, Caller, Transaction
+from agent_mail_core.ids import AgentId
+from agent_mail_core.ports import App, Caller, Transaction, inbox_topics
 
 
 class Contact(Result):
@@ -90,7 +92,8 @@ class AddContact(_OfContact):
 
 
 async def add_contact(app: App, caller: Caller, request: AddContact) -> Contact:
-    """Ask to write to an agent: accepted at once, or pending until it answers, as its policy says."""
+    """Ask to write to an agent: accepted at once, or pending until it answers, as its policy says. You are told."""
+    told: tuple[AgentId, ...] = ()
     async with app.store.write() as db:
         me, other = await _both(app, db, caller, request)
         if other.agent.retired_at is not None:
@@ -114,6 +117,8 @@ async def add_contact(app: App, caller: Caller, request: AddContact) -> Contact:
         (record,) = await db.contacts.ask([wish])
         if record.is_changed:
             await db.events.add(contact_event(caller.team_id, me, other, record))
+            told = await tell_of_request(db, caller, me, other, record)
+    await app.wakeups.publish(inbox_topics(told))
     return _shown(me, other, record)
 
 
@@ -125,18 +130,22 @@ class RespondContact(_OfContact):
 
 
 async def respond_contact(app: App, caller: Caller, request: RespondContact) -> Contact:
-    """Answer an agent that asked to be your contact; list_contacts shows who did."""
+    """Answer an agent that asked to be your contact, as mail and list_contacts tell you. It is told."""
+    told: tuple[AgentId, ...] = ()
     async with app.store.write() as db:
         me, other = await _both(app, db, caller, request)
-        if request.accept:
-            pair = Pair(other.agent.id, me.agent.id)
-            if (await db.contacts.between([pair]))[pair].is_blocked:
-                raise ContactBlocked(contact_name=_address(me, other), suggestion="unblock_contact")
+        to, back = Pair(me.agent.id, other.agent.id), Pair(other.agent.id, me.agent.id)
+        known = await db.contacts.between([to, back])
+        if request.accept and known[back].is_blocked:
+            raise ContactBlocked(contact_name=_address(me, other), suggestion="unblock_contact")
         record = await db.contacts.answer(me.agent.id, other.agent.id, request.accept)
         if record is None:
             raise ContactNotFound(contact_name=_address(me, other), suggestion="list_contacts")
         if record.is_changed:
             await db.events.add(contact_event(caller.team_id, me, other, record))
+        if record.was_pending and not known[to].is_blocked:
+            told = await tell_of_answer(db, caller, me, other, record)
+    await app.wakeups.publish(inbox_topics(told))
     return _shown(me, other, record)
 
 

@@ -17,7 +17,6 @@ from agent_mail_core.admission import Acquaintance, Pair
 from agent_mail_core.agents import Actor
 from agent_mail_core.events import EventKind, NewEvent
 from agent_mail_core.ids import AgentId, ContactId, TeamId
-from agent_mail_core.ports import App
 
 PENDING_FOR = timedelta(days=30)
 REJECTED_FOR = timedelta(hours=24)
@@ -54,6 +53,8 @@ class ContactRecord:
     request: ContactRequest
     is_changed: bool
     """By the call that answers this."""
+    was_pending: bool = False
+    """The call that answers this found it unanswered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,30 +201,3 @@ def contact_event(team_id: TeamId, by: Actor, other: Actor, record: ContactRecor
 
 def _address(actor: Actor, seen_by: Actor) -> str:
     return show(actor.agent.name, elsewhere(actor.project.slug, seen_by.project.slug))
-
-
-async def request_contacts(
-    app: App, team_id: TeamId, wanted: Collection[tuple[Actor, Actor]]
-) -> dict[tuple[AgentId, AgentId], ContactId]:
-    """Ask for the contacts that a send found missing, as (sender, recipient), in a transaction of its own.
-
-    The ids of the requests that now wait for an answer, by sender and recipient: those made before are not made again.
-    """
-    pairs = {frozenset((sender.agent.id, recipient.agent.id)): (sender, recipient) for sender, recipient in wanted}
-    wishes = [NewContact(team_id, sender.agent.id, recipient.agent.id, False) for sender, recipient in pairs.values()]
-    if not wishes:
-        return {}
-    async with app.store.write() as db:
-        records = await db.contacts.ask(wishes)
-        await db.events.add(
-            *(
-                contact_event(team_id, sender, recipient, record)
-                for (sender, recipient), record in zip(pairs.values(), records, strict=True)
-                if record.is_changed
-            )
-        )
-    return {
-        (record.request.agent_id, record.request.contact_id): record.id
-        for record in records
-        if record.request.status == "pending"
-    }

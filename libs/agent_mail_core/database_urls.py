@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from agent_mail_core.settings import SettingsError
+from agent_mail_core.settings_errors import SettingsError
 
 Engine = Literal["sqlite", "postgres"]
 

@@ -106,6 +106,7 @@ def _sender(send: Outgoing, facts: SendFacts) -> Actor:
             f"There is no agent {send.sender_name!r} in project {facts.project.slug!r}.",
             agent_name=send.sender_name,
             project_slug=facts.project.slug,
+            suggestion="register_agent",
         )
     if sender.is_service != send.is_of_service:
         raise AgentNotYours(agent_name=sender.name)
@@ -285,7 +286,8 @@ def _admitted(
             refused.append(Skipped(name=item.address, code="agent_retired"))
         elif (verdict := verdicts[item.actor.agent.id]) != "admitted":
             refused.append(Skipped(name=item.address, code=verdict))
-            if verdict == "contact_required" and send.asks_for_contacts:
+            # Everybody in the project sees a request: whom a bcc is for is not asked.
+            if verdict == "contact_required" and send.asks_for_contacts and item.kind != "bcc":
                 missing.append((sender, item.actor))
         else:
             recipients.append((item.actor, item.kind))
@@ -307,6 +309,10 @@ def _refusal(
         return RecipientsUnknown(recipients=problems, suggestion="list_agents")
     codes = {problem.code for problem in refused}
     kind = ContactRequired if codes == {"contact_required"} else RecipientsRefused
+    if codes == {"contact_required"} and not missing:
+        return kind(
+            "Nothing was sent: a bcc is for who wants to be asked first.", recipients=problems, suggestion="add_contact"
+        )
     error = kind(recipients=problems, suggestion="list_contacts" if "contact_required" in codes else "list_agents")
     error.missing = missing
     return error

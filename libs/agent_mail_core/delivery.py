@@ -58,6 +58,8 @@ SendOperation = Literal[
     "cancel_review",
     "send_overseer_message",
     "force_release_file",
+    "add_contact",
+    "respond_contact",
     "escalate",
 ]
 

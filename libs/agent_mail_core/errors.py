@@ -12,11 +12,14 @@
     └── Unavailable      try again; nothing is known to have been stored
 
 A class fixes `code`, which never changes meaning and is never reused, and inherits `kind`, which the transports map to
-a status. Facts go into `data`; `data["suggestion"]` says what to call next. The docstring is the default message.
+a status. Facts go into `data`; `data["suggestion"]`, by default that of `SUGGESTIONS`, says what to call next. The
+docstring is the default message.
 """
 
 import inspect
 from typing import Any, ClassVar
+
+from agent_mail_core.error_suggestions import SUGGESTIONS
 
 
 class AgentMailError(Exception):
@@ -28,6 +31,7 @@ class AgentMailError(Exception):
     def __init__(self, message: str | None = None, **data: Any) -> None:
         super().__init__(message or inspect.getdoc(type(self)) or self.code)
         self.data: dict[str, Any] = {key: value for key, value in data.items() if value is not None}
+        self.data.setdefault("suggestion", SUGGESTIONS[self.code])
 
     @property
     def message(self) -> str:
@@ -126,6 +130,18 @@ class ModeUnavailable(Invalid):
     code = "mode_unavailable"
 
 
+class SearchTooWide(Invalid):
+    """There is more mail here than a search by meaning looks through: name a project, or use mode=text."""
+
+    code = "search_too_wide"
+
+
+class MeaningUnavailable(Unavailable):
+    """The embedding model does not answer now: try again, or use mode=text."""
+
+    code = "meaning_unavailable"
+
+
 class InvalidPath(Invalid):
     """This path or pattern cannot be used."""
 
@@ -171,6 +187,12 @@ class SlugTaken(Conflict):
     """Another project goes by this name, as its slug or its human_key: choose another slug or human_key."""
 
     code = "slug_taken"
+
+
+class ProjectOnHold(Conflict):
+    """This project is on legal hold, so nothing of it goes: set_legal_hold with on_hold=false lifts that."""
+
+    code = "project_on_hold"
 
 
 class AgentNotFound(NotFound):
@@ -378,7 +400,7 @@ class ReservationNotHeld(Conflict):
 
 
 class HolderActive(Forbidden):
-    """The holder was active lately: write to it, wait, or ask an administrator."""
+    """The holder was active lately: write to it, or wait. Only an administrator may insist, with override=true."""
 
     code = "holder_active"
 
@@ -387,54 +409,6 @@ class TooManyReservations(Limited):
     """This project has as many reservations as one may have: release some."""
 
     code = "too_many_reservations"
-
-
-class SlotNotFound(NotFound):
-    """No such build slot in this project: list_slots shows those there are, acquire_build_slot makes one."""
-
-    code = "slot_not_found"
-
-
-class SlotNotHeld(Conflict):
-    """The agent has no lease of this build slot, or has it no longer: acquire_build_slot gets another."""
-
-    code = "slot_not_held"
-
-
-class SlotCapacityMismatch(Conflict):
-    """This build slot has another capacity: leave capacity out, or let an administrator change it."""
-
-    code = "slot_capacity_mismatch"
-
-
-class TooManySlots(Limited):
-    """This project has as many build slots as one may have: use one that is there."""
-
-    code = "too_many_slots"
-
-
-class ReviewNotFound(NotFound):
-    """No such review in this project: list_reviews shows those there are."""
-
-    code = "review_not_found"
-
-
-class NotAReviewer(Forbidden):
-    """This review was asked of other agents."""
-
-    code = "not_a_reviewer"
-
-
-class ReviewNotClaimed(Conflict):
-    """The agent has not claimed this review, or its claim has run out: claim_review first."""
-
-    code = "review_not_claimed"
-
-
-class ReviewEnded(Conflict):
-    """This review has ended: request_review asks for another."""
-
-    code = "review_ended"
 
 
 # --- the service ------------------------------------------------------------------------------------------------------
@@ -484,6 +458,12 @@ class SchemaTooOld(Unavailable):
     """The database has not been migrated to the schema that this version needs: run `agent-mail migrate`."""
 
     code = "schema_too_old"
+
+
+class RestoreUnfinished(Unavailable):
+    """The database was restored into another PostgreSQL: stop all servers and run `agent-mail migrate --restored`."""
+
+    code = "restore_unfinished"
 
 
 class ArchiveUnavailable(Unavailable):

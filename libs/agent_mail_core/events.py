@@ -8,7 +8,7 @@ which never skips an event that commits late.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, TeamId
@@ -115,6 +115,11 @@ class EventEntry:
     message_id: MessageId | None
     data: dict[str, Any]
     created_at: datetime
+    agent_project_id: ProjectId | None
+    """The agent's own project: agents of others write here, and read what they got from here."""
+    agent_project_slug: str | None
+    """For a deleted project, the one it had."""
+    agent_project_is_deleted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +161,11 @@ class Events(Protocol):
         """Up to here retention may have removed events: whoever stands before it has missed some."""
         ...
 
-    async def forget(self, before: datetime, limit: int) -> int:
-        """Remove the oldest events, at most `limit`, that happened before then; how many.
+    async def forget(self, project_id: ProjectId, older_than: timedelta, limit: int) -> int:
+        """Remove a project's oldest events, at most `limit`, that are older; how many.
 
-        Stops at the first that background work still has to see. Keeps `forgotten` true in the same transaction.
+        Stops at the first that background work still has to see, and removes none of a project on legal hold. Keeps
+        `forgotten` true in the same transaction.
         """
         ...
 

@@ -17,6 +17,10 @@ from agent_mail_core.ids import LARGEST_ID
 
 HUMAN_KEY_LENGTH = 1024
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSEEN = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Me"})
+_FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols by their category, and blank by design."""
+
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 AGENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -65,15 +69,20 @@ def _one_line(text: str) -> str:
     return text
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of it can be seen: spaces, characters without a shape, marks that have no letter."""
+    return all(unicodedata.category(each) in _UNSEEN or each in _FILLERS for each in text)
+
+
 def _not_blank(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise PydanticCustomError("blank", "must not be blank")
     return text
 
 
 def _human_key(text: str) -> str:
     key = unicodedata.normalize("NFC", text).rstrip("/") or "/"
-    if not key.strip():
+    if is_blank(key):
         raise PydanticCustomError("blank", "must not be blank")
     if len(key) > HUMAN_KEY_LENGTH:
         raise PydanticCustomError("too_long", "must have at most 1024 characters once normalized (NFC)")
@@ -160,7 +169,7 @@ PageSize = Annotated[int, Field(ge=1, le=100, description="At most this many")]
 Cursor = Annotated[str, Field(min_length=1, max_length=2048)]
 IdempotencyKey = Annotated[
     str,
-    Field(min_length=1, max_length=128, description="Same key and content within 24 h: stored once, answered again"),
+    Field(min_length=1, max_length=128, description="Random. A repeat within 24 h is answered, not done again"),
     AfterValidator(_one_line),
 ]
 Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_timestamp), AfterValidator(_as_utc)]

@@ -176,6 +176,7 @@ class ForceReleaseFile(Request):
     agent_name: AgentName = Field(description="Your agent")
     reservation_id: Id
     reason: LeaseReason = Field(description="Told to the holder")
+    override: bool = Field(False, description="Administrators only: even if the holder is active")
 
 
 class ForceReleased(Result):
@@ -185,7 +186,7 @@ class ForceReleased(Result):
 
 
 async def force_release_file(app: App, caller: Caller, request: ForceReleaseFile) -> ForceReleased:
-    """End another agent's reservation that it seems to have left behind; refused while the holder is active."""
+    """End a reservation that another agent seems to have left behind; refused while the holder is active."""
     async with app.store.write() as db:
         actor = await lock_leases(app, db, caller, request.project_slug, request.agent_name)
         refuse_retired(actor)
@@ -193,7 +194,7 @@ async def force_release_file(app: App, caller: Caller, request: ForceReleaseFile
         record = next((one for one in found if one.project_id == actor.project.id), None)
         if record is None:
             raise ReservationNotFound(reservation_id=request.reservation_id, suggestion="list_reservations")
-        if record.is_live and caller.role < Role.admin:
+        if record.is_live and not (request.override and caller.role >= Role.admin):
             await _refuse_while_in_use(app, db, caller, request, record)
         ended = await db.reservations.end([record.id], "forced", actor.agent.name, request.reason)
         told: Sequence[AgentId] = ()

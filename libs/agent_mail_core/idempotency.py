@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -12,6 +13,9 @@ from agent_mail_core.fields import Request
 from agent_mail_core.ids import AgentId, Principal, TeamId
 
 KEPT_FOR = timedelta(hours=24)
+SAID_BY_SCOPE = frozenset({"project_slug", "agent_name", "name", "sender_name", "from_agent", "requester_name"})
+"""The fields that say who acts, and where."""
+
 NO_AGENT = AgentId(0)
 """The acting agent of operations that have none."""
 
@@ -51,10 +55,14 @@ class Idempotency(Protocol):
         ...
 
 
-def fingerprint(request: Request) -> bytes:
-    """A digest of the canonical arguments: after aliases and defaults, without the key itself."""
-    text = request.model_dump_json(exclude={"idempotency_key"})
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def fingerprint(request: Request, *contents: bytes, without: Collection[str] = ()) -> bytes:
+    """A digest of the canonical arguments, after aliases and defaults, and of `contents` that stand for some of them.
+
+    Without the key itself, and without project and acting agent, which have more than one spelling: which they are is
+    in the scope.
+    """
+    text = request.model_dump_json(exclude={"idempotency_key", *SAID_BY_SCOPE, *without})
+    return hashlib.blake2b(text.encode() + b"".join(contents), digest_size=16).digest()
 
 
 def check_same(answer: StoredAnswer, fingerprint: bytes) -> str:

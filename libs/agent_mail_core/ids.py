@@ -15,6 +15,8 @@ SlotId = NewType("SlotId", int)
 SlotLeaseId = NewType("SlotLeaseId", int)
 ReviewId = NewType("ReviewId", int)
 ProductId = NewType("ProductId", int)
+WebhookId = NewType("WebhookId", int)
+WebhookDeliveryId = NewType("WebhookDeliveryId", int)
 AttachmentId = NewType("AttachmentId", int)
 """An attachment's row; agents only ever see its public id, a random text."""
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias
 
-JobKind = Literal["outbox", "archive", "summary", "sweep"]
+JobKind = Literal["outbox", "archive", "summary", "webhook", "embedding", "sweep"]
 
 Wake: TypeAlias = tuple[JobKind, int]
 """A kind of work and the id of its subject."""

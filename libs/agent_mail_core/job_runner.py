@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
 from typing import TypeAlias
 
@@ -44,6 +46,7 @@ class JobRunner:
         self._always = list(always)
         self._at_once = at_once
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running: Counter[JobKind] = Counter()
         self._news = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -115,19 +118,25 @@ class JobRunner:
 
     async def _claim(self) -> Job | None:
         async with self._app.store.write() as db:
-            return await db.jobs.claim(self._kinds, LEASE)
+            return await db.jobs.claim([kind for kind in self._kinds if self._has_place(kind)], LEASE)
+
+    def _has_place(self, kind: JobKind) -> bool:
+        most = KINDS[kind].most_at_once
+        return most is None or self._running[kind] < most
 
     # --- doing --------------------------------------------------------------------------------------------------------
 
     def _begin(self, job: Job) -> None:
         task = asyncio.create_task(self._do(job))
         self._tasks.add(task)
+        self._running[job.kind] += 1
         if len(self._tasks) == self._at_once:
             self._has_room.clear()
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, job.kind))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, kind: JobKind, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._running[kind] -= 1
         self._has_room.set()
         self._news.set()  # there may be more than there was room for, and a job may have made others
 

@@ -44,12 +44,16 @@ class KindRules:
     """There will always be such work: it is never dead, only later."""
     is_made_by_wakes: bool = False
     """It has no row until somebody says that there is work."""
+    most_at_once: int | None = None
+    """Of a worker's places, for work that mostly waits for others; None: all of them."""
 
 
 KINDS: Mapping[JobKind, KindRules] = {
     "outbox": KindRules(timedelta(seconds=30), is_lasting=True, is_made_by_wakes=True),
     "archive": KindRules(timedelta(minutes=30)),
-    "summary": KindRules(timedelta(minutes=2)),
+    "summary": KindRules(timedelta(minutes=2), most_at_once=2),
+    "webhook": KindRules(timedelta(minutes=2), is_lasting=True, most_at_once=2),
+    "embedding": KindRules(timedelta(minutes=2), most_at_once=2),
     "sweep": KindRules(timedelta(minutes=1), is_lasting=True),
 }
 

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TypeVar
 
-from agent_mail_core.fields import Request, Result
-from agent_mail_core.idempotency import IdempotencyScope, check_same, fingerprint
-from agent_mail_core.ids import AgentId
+from agent_mail_core.fields import Request, Result, name_key
+from agent_mail_core.idempotency import NO_AGENT, IdempotencyScope, check_same, fingerprint
+from agent_mail_core.ids import AgentId, ProjectId
 from agent_mail_core.ports import Caller, Transaction
 
 R = TypeVar("R", bound=Result)
@@ -21,6 +23,20 @@ def key_scope(caller: Caller, agent_id: AgentId, operation: str, key: str | None
     if key is None:
         return None
     return IdempotencyScope(caller.team_id, caller.principal, agent_id, operation, key)
+
+
+def newcomer_scope(
+    caller: Caller, project: ProjectId | str, name: str | None, operation: str, key: str | None
+) -> IdempotencyScope | None:
+    """Whose key it is when the acting agent may not be there yet: that of whoever takes the name in the project.
+
+    Two agents of one principal that pick the same key are not each other's retries.
+    """
+    if key is None:
+        return None
+    whose = json.dumps([project, name_key(name or ""), key])
+    digest = hashlib.blake2b(whose.encode(), digest_size=16).hexdigest()
+    return key_scope(caller, NO_AGENT, operation, digest)
 
 
 async def answered_before(db: Transaction, scope: IdempotencyScope | None, request: Request, kind: type[R]) -> R | None:

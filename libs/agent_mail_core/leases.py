@@ -16,7 +16,7 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
-from agent_mail_core.agents import Actor, acting_agent
+from agent_mail_core.agents import Actor, acting_agent, still_acting
 from agent_mail_core.errors import AgentRetired, TransactionConflict
 from agent_mail_core.fields import Line
 from agent_mail_core.ids import AgentId, ProjectId
@@ -46,6 +46,9 @@ WaitSeconds = Annotated[
     Field(ge=0, le=MAX_WAIT_SECONDS, strict=False, description="Queue and wait for it this long"),
 ]
 LeaseReason = Annotated[Line, Field(min_length=1, max_length=500)]
+
+
+KEPT_PLACE_HINT = "Call again with the same arguments within 60 seconds: your place in the queue is kept."
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +114,13 @@ async def lock_leases(app: App, db: Transaction, caller: Caller, project_ref: st
     return actor
 
 
-async def lease_holder(app: App, db: Transaction, caller: Caller, project_ref: str, known: Actor) -> int:
+async def lease_holder(app: App, db: Transaction, caller: Caller, known: Actor) -> int:
     """Take the lease lock of an agent's project; its version. Raises AgentRetired: who is retired holds no leases.
 
     `known` is the agent as it was found before; under the lock it is looked at again.
     """
     version = await db.leases.lock(known.project.id)
-    actor = await acting_agent(app, db, caller, project_ref, known.agent.name)
-    if actor.agent.id != known.agent.id:
-        raise TransactionConflict
-    refuse_retired(actor)
+    refuse_retired(await still_acting(app, db, caller, known))
     return version
 
 
@@ -165,6 +165,9 @@ async def wait_for_lease(
         while True:
             remaining = deadline - loop.time()
             is_last = remaining <= 0 or app.is_draining()
+            if not is_first:
+                async with app.store.read() as db:
+                    await still_acting(app, db, caller, actor)
             found = await insist(lambda: look(is_first or is_last))  # noqa: B023 - awaited in the same turn
             if found.is_over or is_last:
                 return found.answer

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from agent_mail_core.addresses import ThreadRef
 from agent_mail_core.agents import Actor, acting_agent, reading_agent
 from agent_mail_core.cursors import inbox_cursor, open_inbox_cursor
-from agent_mail_core.errors import MessageNotFound, NotARecipient
+from agent_mail_core.errors import CursorExpired, MessageNotFound, NotARecipient
 from agent_mail_core.events import NewEvent
 from agent_mail_core.fields import (
     AgentName,
@@ -178,6 +178,7 @@ async def check_inbox(app: App, caller: Caller, request: CheckInbox) -> Inbox:
         if request.cursor is not None:
             position = open_inbox_cursor(identity, agent_id, request.cursor)
             found = await db.mailboxes.after(agent_id, position, wanted, request.include_bodies, request.limit)
+            expect_reached(found, position)
             items, position = read_forward(found, request.limit)
             items = await with_attachments(db, items) if request.include_bodies else items
             return Inbox.with_items(
@@ -187,6 +188,7 @@ async def check_inbox(app: App, caller: Caller, request: CheckInbox) -> Inbox:
             )
         below = open_inbox_cursor(identity, agent_id, request.before) if request.before is not None else None
         found = await db.mailboxes.newest(agent_id, below, wanted, request.include_bodies, request.limit + 1)
+        expect_reached(found, below or 0)
         items = fitting(found.items, request.limit)
         if request.include_bodies:
             items = await with_attachments(db, items)
@@ -197,6 +199,15 @@ async def check_inbox(app: App, caller: Caller, request: CheckInbox) -> Inbox:
         cursor=inbox_cursor(identity, agent_id, highest),
         older_cursor=(inbox_cursor(identity, agent_id, items[-1].position) if len(found.items) > len(items) else None),
     )
+
+
+def expect_reached(found: InboxSlice, position: int) -> None:
+    """Raise CursorExpired when a cursor's position is beyond the mailbox's: it is from before a restore.
+
+    Whoever waited there would miss all that comes until the mailbox has grown as far again.
+    """
+    if position > found.position:
+        raise CursorExpired(suggestion="check_inbox")
 
 
 def read_forward(found: InboxSlice, limit: int) -> tuple[list[InboxItem], int]:
@@ -212,7 +223,7 @@ def read_forward(found: InboxSlice, limit: int) -> tuple[list[InboxItem], int]:
 async def _filter(db: Transaction, caller: Caller, actor: Actor, request: CheckInbox) -> InboxFilter:
     thread_id = None
     if request.thread_id is not None:
-        _, thread = await the_addressed_thread(db, caller, actor.project, request.thread_id)
+        _, thread = await the_addressed_thread(db, caller, actor.project, request.thread_id, actor.agent.id)
         thread_id = thread.id
     return InboxFilter(
         unread_only=request.unread_only,

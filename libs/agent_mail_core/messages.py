@@ -89,13 +89,23 @@ class Messages(Protocol):
         ...
 
     async def of_thread(
-        self, thread_id: ThreadId, after: MessageId | None, with_bodies: bool, limit: int
+        self,
+        thread_id: ThreadId,
+        after: MessageId | None,
+        with_bodies: bool,
+        limit: int,
+        party: AgentId | None = None,
     ) -> list[MessageRecord]:
-        """A thread's messages, oldest first, above the id `after`. A message that commits later has a higher id."""
+        """A thread's messages, oldest first, above the id `after`. A message that commits later has a higher id.
+
+        With `party` only those that this agent sent or got.
+        """
         ...
 
-    async def newest_of_thread(self, thread_id: ThreadId, limit: int) -> list[MessageRecord]:
-        """A thread's last messages without bodies, newest first."""
+    async def newest_of_thread(
+        self, thread_id: ThreadId, limit: int, party: AgentId | None = None
+    ) -> list[MessageRecord]:
+        """A thread's last messages without bodies, newest first; with `party` as in `of_thread`."""
         ...
 
 

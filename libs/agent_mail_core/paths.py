@@ -10,6 +10,7 @@ import unicodedata
 from typing import NoReturn
 
 from agent_mail_core.errors import InvalidPath
+from agent_mail_core.fields import CONTROL
 
 PATH_BYTES = 1024
 WHOLE_PROJECT = "."
@@ -58,8 +59,8 @@ def normal_path(text: str, human_key: str, *, is_literal: bool = False) -> str:
 def _whole_characters(text: str) -> str:
     if not text:
         _refuse(text, "a path cannot be empty: `.` is the whole project")
-    if "\0" in text:
-        _refuse(text, "a path cannot hold U+0000")
+    if CONTROL.search(text):  # file names may hold them in theory; in a list or a commit they forge a line
+        _refuse(text, "a path cannot hold control characters or line breaks")
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_mail_core.agents import Agents
-    from agent_mail_core.archive import Archive, Archives
+    from agent_mail_core.archive import Archive, ArchiveReader, Archives
     from agent_mail_core.attachments import Attachments
     from agent_mail_core.build_slots import BuildSlots
     from agent_mail_core.contacts import Contacts
     from agent_mail_core.delivery import Delivered, Outgoing
+    from agent_mail_core.embeddings import Embeddings
     from agent_mail_core.events import Events
     from agent_mail_core.health import MetricsSnapshot
     from agent_mail_core.idempotency import Idempotency
@@ -34,12 +35,15 @@ if TYPE_CHECKING:
     from agent_mail_core.mailboxes import Mailboxes
     from agent_mail_core.message_search import MessageSearch
     from agent_mail_core.messages import Messages
+    from agent_mail_core.outbound import Outbound
     from agent_mail_core.products import Products
     from agent_mail_core.project_deletion import ProjectDeletions
     from agent_mail_core.project_export import ProjectExports
     from agent_mail_core.projects import Projects
+    from agent_mail_core.query_vectors import QueryVectors
     from agent_mail_core.replies import Replies
     from agent_mail_core.reservations import Reservations
+    from agent_mail_core.retention import Retention
     from agent_mail_core.reviews import Reviews
     from agent_mail_core.sessions import Sessions
     from agent_mail_core.settings import Settings
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from agent_mail_core.summaries import Summaries, Summarizer
     from agent_mail_core.sweeps import Sweeps
     from agent_mail_core.threads import Threads
+    from agent_mail_core.webhooks import Webhooks
 
 
 class Role(IntEnum):
@@ -117,6 +122,12 @@ class Transaction(Protocol):
     def archives(self) -> Archives: ...
     @property
     def summaries(self) -> Summaries: ...
+    @property
+    def retention(self) -> Retention: ...
+    @property
+    def webhooks(self) -> Webhooks: ...
+    @property
+    def embeddings(self) -> Embeddings: ...
 
     async def deliver(self, send: Outgoing) -> Delivered:
         """Decide one send with `deciding.decide` and store it as a part of this transaction.
@@ -285,9 +296,15 @@ class App:
     jobs: JobQueue = field(default_factory=NoJobQueue)
     """Tells job workers that there is work; the work itself is `Transaction.jobs`."""
     archive: Archive | None = None
-    """The git repositories; None where nobody keeps any."""
+    """The git repositories; None where this process keeps none."""
+    archive_reader: ArchiveReader | None = None
+    """Who looks into them for operations, where that is not `archive`: a server of a cluster asks a job worker."""
     summarizer: Summarizer | None = None
     """Makes summaries; None where no jobs are done."""
+    outbound: Outbound | None = None
+    """Calls addresses outside; None where nobody does."""
+    query_vectors: QueryVectors | None = None
+    """Makes vectors of queries with the model that mail is embedded with; None without a model."""
     long_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one long computation that is under way on the event loop."""
 

@@ -6,7 +6,9 @@ a post never carries the key. A long body is split into words before the transac
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from agent_mail_core.agents import SYSTEM
@@ -17,7 +19,19 @@ from agent_mail_core.ids import AgentId
 from agent_mail_core.ports import Caller, Role, Transaction
 from agent_mail_core.projects import ProjectRecord
 from agent_mail_core.search_text import IndexedText, index_text
-from agent_mail_core.sending import indexed_body
+
+LONG_BODY = 8 * 1024
+"""Characters past which a body is split into words on a thread, so that it does not hold up the event loop."""
+
+_long_bodies = ThreadPoolExecutor(1, "agent-mail-words")
+"""One at a time: each holds the interpreter for milliseconds at a stretch, and short sends go on beside it."""
+
+
+async def indexed_body(body_md: str) -> IndexedText:
+    """A body's words; of a long one they are found on a thread."""
+    if len(body_md) > LONG_BODY:
+        return await asyncio.get_running_loop().run_in_executor(_long_bodies, index_text, "", body_md)
+    return index_text("", body_md)
 
 
 @dataclass(frozen=True, slots=True)

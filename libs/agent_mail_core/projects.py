@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
-from agent_mail_core.errors import ProjectNotFound
+from agent_mail_core.errors import ProjectNotFound, SlugTaken
 from agent_mail_core.events import NewEvent
 from agent_mail_core.fields import Cursor, Description, HumanKey, Line, PageSize, Request, Result, Slug
 from agent_mail_core.ids import ProjectId, TeamId
@@ -55,9 +55,9 @@ class Projects(Protocol):
 
         Atomic: of callers racing with one key, one makes it and all get the same. A slug is free when no project has it
         as its slug, nor another one as its human key: `find` takes either, and whoever goes by that key must not be led
-        elsewhere. When none is free: SlugTaken. An
-        existing project keeps its slug (an explicit one that another project holds is still SlugTaken) and takes a
-        description that is not None. A new one has the agents of `agents.SERVICE_POLICIES`, each with a mailbox.
+        elsewhere. When none is free, and when a new key is the slug of another project: SlugTaken. An existing project
+        keeps its slug (an explicit one that another project holds is still SlugTaken) and takes a description that is
+        not None. A new one has the agents of `agents.SERVICE_POLICIES`, each with a mailbox.
         """
         ...
 
@@ -81,6 +81,15 @@ class Projects(Protocol):
     async def slugs(self, team_id: TeamId, limit: int) -> list[str]:
         """Some of the team's slugs, newest projects first."""
         ...
+
+
+def key_is_slug(human_key: str) -> SlugTaken:
+    """The error for a new key that another project has as its slug."""
+    return SlugTaken(
+        f"Another project goes by the name {human_key!r}: it is its slug.",
+        slug=human_key,
+        suggestion="give that project's own human_key, which list_projects shows, or choose another human_key",
+    )
 
 
 def normal_ref(ref: str) -> str:

@@ -21,6 +21,8 @@ class ReservationConflict(Result):
 
     pattern: str
     holder: str
+    reservation_id: int | None = None
+    """Theirs; none where it is `queued`."""
     their_pattern: str
     expires_at: datetime
     exclusive: bool
@@ -120,6 +122,7 @@ def _conflict(pattern: Pattern, record: ReservationRecord) -> ReservationConflic
     return ReservationConflict(
         pattern=pattern.text,
         holder=record.agent_name,
+        reservation_id=record.id,
         their_pattern=record.pattern,
         expires_at=record.expires_at,
         exclusive=record.is_exclusive,

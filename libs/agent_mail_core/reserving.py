@@ -15,6 +15,7 @@ from agent_mail_core.globs import Pattern
 from agent_mail_core.ids import ReservationId
 from agent_mail_core.lease_ends import EXPIRED_AT_ONCE, close_expired_reservations
 from agent_mail_core.leases import (
+    KEPT_PLACE_HINT,
     TRIES,
     LeaseReason,
     Look,
@@ -37,6 +38,11 @@ from agent_mail_core.reservations import (
     ReservationRecord,
     Snapshot,
     reservation_event,
+)
+
+REFUSED_HINT = (
+    "Write to the holder with send_message, or call again with wait_seconds to wait for it in a queue. "
+    "What a holder left behind, force_release_file ends."
 )
 
 
@@ -79,6 +85,8 @@ class Reserved(Result):
     more_conflicts: int = 0
     place: int | None = None
     """In the queue, when it waited in vain."""
+    hint: str | None = None
+    """When something is refused: what to do next."""
 
 
 async def reserve_file(app: App, caller: Caller, request: ReserveFile) -> Reserved:
@@ -156,7 +164,7 @@ class _Asking:
         """Grant or refuse under the lock. None when the snapshot is out of date; without one it is taken there."""
         project_id = self._project.id
         async with self._app.store.write() as db:
-            version = await lease_holder(self._app, db, self._caller, self._request.project_slug, self._actor)
+            version = await lease_holder(self._app, db, self._caller, self._actor)
             if seen is None:
                 seen = await db.reservations.snapshot(project_id)
                 self._overlaps.learn_now(seen)
@@ -209,7 +217,9 @@ class _Asking:
             self._project.id, self._agent.id, "reservation", self._wanted.canonical(), may_join
         )
         if ticket is None and may_join:
-            raise TooManyWaiters("The queue for reservations of this project is full: try again later.")
+            raise TooManyWaiters(
+                "The queue for reservations of this project is full.", suggestion="wait a minute, then call again"
+            )
         if is_new:
             await db.leases.change(self._project.id)
         return ticket
@@ -288,4 +298,11 @@ def _answer(granted: Sequence[tuple[ReservationRecord, bool]], judgement: Judgem
         conflicts=judgement.conflicts,
         more_conflicts=judgement.more_conflicts,
         place=place,
+        hint=_hint(judgement, place),
     )
+
+
+def _hint(judgement: Judgement, place: int | None) -> str | None:
+    if place is not None:
+        return KEPT_PLACE_HINT
+    return REFUSED_HINT if judgement.refused else None

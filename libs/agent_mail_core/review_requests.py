@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from agent_mail_core.agents import Actor, acting_agent, the_agent
 from agent_mail_core.delivery import Delivered
-from agent_mail_core.errors import MessageNotFound, NotAReviewer, RecipientsRefused
+from agent_mail_core.errors import MessageNotFound, RecipientsRefused
 from agent_mail_core.fields import (
     AgentName,
     Description,
@@ -31,6 +31,7 @@ from agent_mail_core.leases import refuse_retired
 from agent_mail_core.ports import App, Caller, Transaction, inbox_topics
 from agent_mail_core.posts import Post, PostBody, indexed, send_post, send_to_reachable
 from agent_mail_core.projects import ProjectRecord
+from agent_mail_core.review_errors import NotAReviewer
 from agent_mail_core.reviews import NewReview, Review, ReviewRecord, review_event, review_result, the_review
 from agent_mail_core.sending import with_contacts_asked
 from agent_mail_core.threads import ThreadRecord, the_thread

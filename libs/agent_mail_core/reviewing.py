@@ -12,13 +12,14 @@ from pydantic import Field
 
 from agent_mail_core.agents import SYSTEM, Actor, may_act_as, the_agent
 from agent_mail_core.delivery import Delivered, SendOperation
-from agent_mail_core.errors import AgentNotYours, NotAReviewer, ReviewEnded, ReviewNotClaimed
+from agent_mail_core.errors import AgentNotYours
 from agent_mail_core.fields import AgentName, Body, Id, ProjectRef, Request, Result
 from agent_mail_core.ids import ReviewId
 from agent_mail_core.leases import lock_leases, refuse_retired
 from agent_mail_core.ports import App, Caller, Transaction, inbox_topics
 from agent_mail_core.posts import Post, PostBody, indexed, send_to_reachable, short_body
 from agent_mail_core.projects import the_project
+from agent_mail_core.review_errors import NotAReviewer, ReviewEnded, ReviewNotClaimed
 from agent_mail_core.reviews import Review, ReviewRecord, ReviewVerdict, review_event, review_result, the_review
 
 # --- claim_review -----------------------------------------------------------------------------------------------------

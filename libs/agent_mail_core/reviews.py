@@ -12,12 +12,12 @@ from typing import Literal, Protocol
 
 from agent_mail_core.agents import Actor, the_agent
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
-from agent_mail_core.errors import ReviewNotFound
 from agent_mail_core.events import EventKind, NewEvent
 from agent_mail_core.fields import AgentName, Cursor, Id, PageSize, ProjectRef, Request, Result
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, ReviewId, TeamId, ThreadId
 from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.projects import ProjectRecord, the_project
+from agent_mail_core.review_errors import ReviewNotFound
 
 ReviewState = Literal["requested", "claimed", "done", "cancelled"]
 ReviewVerdict = Literal["approve", "request_changes", "comment"]

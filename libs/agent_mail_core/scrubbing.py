@@ -22,11 +22,14 @@ _SECRET = re.compile(
         | pypi-[A-Za-z0-9_-]{16,1000} | hf_[A-Za-z0-9]{16,255} | dop_v1_[a-f0-9]{16,255}
         | am[a-z]{0,6}_[A-Za-z0-9_-]{24,255} | whsec_[A-Za-z0-9+/=]{16,255}
         | SG\.[A-Za-z0-9_-]{8,64}\.[A-Za-z0-9_-]{8,128}
-        | eyJ[A-Za-z0-9_-]{8,4000}\.[A-Za-z0-9_-]{2,8000}(?:\.[A-Za-z0-9_-]{0,4000})?      # JSON Web Tokens
         | [A-Fa-f0-9]{64,512}(?![A-Za-z0-9])
     )
     """,
     re.VERBOSE,
+)
+# JSON Web Tokens. What only begins like one is matched as well, so that no piece of it is looked at again and again.
+_WEB_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,4000}+(?P<rest>\.[A-Za-z0-9_-]{2,8000}+(?:\.[A-Za-z0-9_-]{0,4000}+)?)?"
 )
 # The name stays, so that a reader sees what was there.
 _NAMED_SECRET = re.compile(
@@ -56,6 +59,7 @@ class Scrubber:
 
     def text(self, text: str) -> str:
         """The text without them."""
+        text = _WEB_TOKEN.sub(lambda found: self._mark(SECRET) if found["rest"] is not None else found[0], text)
         text = _SECRET.sub(lambda _: self._mark(SECRET), text)
         text = _NAMED_SECRET.sub(lambda found: found["name"] + self._mark(SECRET), text)
         text = _EMAIL.sub(lambda _: self._mark(EMAIL), text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -11,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from agent_mail_core.addresses import ThreadRef, parse
 from agent_mail_core.agents import NEAR_NAME_POOL, Actor, agent_not_found
 from agent_mail_core.attachments import AttachmentIds
-from agent_mail_core.contacts import request_contacts
+from agent_mail_core.contact_requests import request_contacts
 from agent_mail_core.delivery import Outgoing, SentMessage
 from agent_mail_core.errors import (
     AgentMailError,
@@ -35,22 +33,16 @@ from agent_mail_core.fields import (
 from agent_mail_core.idempotency import fingerprint
 from agent_mail_core.ids import MessageId
 from agent_mail_core.ports import App, Caller, Role, inbox_topics
+from agent_mail_core.posts import indexed_body
 from agent_mail_core.projects import normal_ref, project_not_found
-from agent_mail_core.search_text import IndexedText, index_text
 from agent_mail_core.suggestions import near_names
 
 MAX_RECIPIENTS = 100
 NEAR_NAMES_FOR = 5
 """How many unknown recipients are told which names are near."""
 
-LONG_BODY = 8 * 1024
-"""Characters past which a body is split into words on a thread, so that it does not hold up the event loop."""
-
 
 # --- send_message, reply_message --------------------------------------------------------------------------------------
-
-_long_bodies = ThreadPoolExecutor(1, "agent-mail-words")
-"""One at a time: each holds the interpreter for milliseconds at a stretch, and short sends go on beside it."""
 
 
 class SendMessage(Request):
@@ -171,13 +163,6 @@ async def reply_message(app: App, caller: Caller, request: ReplyMessage) -> Sent
     )
 
 
-async def indexed_body(body_md: str) -> IndexedText:
-    """A body's words; of a long one they are found on a thread."""
-    if len(body_md) > LONG_BODY:
-        return await asyncio.get_running_loop().run_in_executor(_long_bodies, index_text, "", body_md)
-    return index_text("", body_md)
-
-
 async def _deliver(app: App, caller: Caller, send: Outgoing) -> SentMessage:
     try:
         delivered = await app.store.deliver(send)
@@ -204,7 +189,7 @@ async def with_contacts_asked(app: App, caller: Caller, error: RecipientsRefused
 
 
 async def _asked(app: App, caller: Caller, missing: tuple[tuple[Actor, Actor], ...]) -> list[int]:
-    found = await request_contacts(app, caller.team_id, missing)
+    found = await request_contacts(app, caller, missing)
     pairs = [(sender.agent.id, recipient.agent.id) for sender, recipient in missing]
     return [found[pair] for pair in pairs if pair in found]
 
@@ -218,7 +203,7 @@ async def _with_near_names(
         if project is None:
             return await project_not_found(db, caller, send.project_ref)
         if isinstance(error, AgentNotFound):
-            return await agent_not_found(db, project, send.sender_name)
+            return await agent_not_found(db, project, send.sender_name, is_own=True)
         known = await db.agents.names(project.id, NEAR_NAME_POOL)
     unknown = [
         (problem, address.name)

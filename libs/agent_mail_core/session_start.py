@@ -23,8 +23,7 @@ from agent_mail_core.fields import (
     Result,
 )
 from agent_mail_core.globs import compile_pattern
-from agent_mail_core.idempotency import NO_AGENT
-from agent_mail_core.kept_answers import answered_before, keep_answer, key_scope
+from agent_mail_core.kept_answers import answered_before, keep_answer, newcomer_scope
 from agent_mail_core.mailboxes import CheckInbox, Inbox, check_inbox
 from agent_mail_core.paths import normal_path
 from agent_mail_core.ports import App, Caller
@@ -44,6 +43,7 @@ class StartSession(Request):
         default_factory=list, max_length=MAX_PATHS, description="As paths of reserve_file, for an hour"
     )
     inbox_limit: PageSize = 10
+    include_bodies: bool = False
     idempotency_key: IdempotencyKey | None = None
 
 
@@ -60,6 +60,8 @@ class StartedAgent(Result):
 class StartedSession(StartedAgent):
     reservations: Reserved
     inbox: Inbox
+    hint: str | None = None
+    """What to do another time."""
 
 
 async def start_session(app: App, caller: Caller, request: StartSession) -> StartedSession:
@@ -71,8 +73,14 @@ async def start_session(app: App, caller: Caller, request: StartSession) -> Star
     if request.reserve_paths:
         wanted = ReserveFile(project_slug=slug, agent_name=name, paths=request.reserve_paths)
         reservations = await reserve_file(app, caller, wanted)
-    inbox = await check_inbox(app, caller, CheckInbox(project_slug=slug, agent_name=name, limit=request.inbox_limit))
-    return StartedSession(**dict(started), reservations=reservations, inbox=inbox)
+    look = CheckInbox(
+        project_slug=slug, agent_name=name, limit=request.inbox_limit, include_bodies=request.include_bodies
+    )
+    inbox = await check_inbox(app, caller, look)
+    hint = None
+    if request.agent_name is None:
+        hint = f"You are {name} now. Next time pass agent_name={name!r}, or you are given another name and inbox."
+    return StartedSession(**dict(started), reservations=reservations, inbox=inbox, hint=hint)
 
 
 async def _check_paths(app: App, request: StartSession) -> None:
@@ -88,7 +96,7 @@ async def _check_paths(app: App, request: StartSession) -> None:
 
 async def _register(app: App, caller: Caller, request: StartSession) -> StartedAgent:
     async with app.store.write() as db:
-        scope = key_scope(caller, NO_AGENT, "start_session", request.idempotency_key)
+        scope = newcomer_scope(caller, request.human_key, request.agent_name, "start_session", request.idempotency_key)
         replay = await answered_before(db, scope, request, StartedAgent)
         if replay is not None:
             return replay

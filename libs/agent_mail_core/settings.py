@@ -12,44 +12,27 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from agent_mail_core.limits import parse_budget
+from agent_mail_core import database_urls
+from agent_mail_core.settings_errors import SettingsError
+from agent_mail_core.settings_values import Hosts, Networks, Origins, Rate, Word, in_plain_words
 
 SECRETS = frozenset(
-    {"HTTP_BEARER_TOKEN", "DATABASE_URL", "REDIS_URL", "METRICS_TOKEN", "ARCHIVE_REMOTE", "LLM_API_KEY"}
+    {
+        "HTTP_BEARER_TOKEN",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "METRICS_TOKEN",
+        "ARCHIVE_REMOTE",
+        "LLM_API_KEY",
+        "EMBEDDINGS_API_KEY",
+    }
 )
 """Settings that may also be given as the path of a file, under their name and `_FILE`."""
 
 
 REDIS_SCHEMES = ("redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://", "unix://")
-
-
-class SettingsError(Exception):
-    """The settings are not usable; the message names each and says why."""
-
-
-def _comma_separated(value: Any) -> Any:
-    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
-"""A list; commas separate its items in the environment."""
-
-
-def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    for network in value:
-        ipaddress.ip_network(network, strict=False)
-    return value
-
-
-def _rate(value: str) -> str:
-    parse_budget("rate", value)
-    return value
-
-
-Networks = Annotated[Names, AfterValidator(_networks)]
-Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class Settings(BaseModel):
@@ -90,13 +73,15 @@ class Settings(BaseModel):
     )
 
     # Who may call
-    auth_mode: Literal["none", "bearer"] = Field("none", description="`none` (loopback only) or `bearer`")
+    auth_mode: Annotated[Literal["none", "bearer"], Word] = Field(
+        "none", description="`none` (loopback only) or `bearer`"
+    )
     http_bearer_token: SecretStr | None = Field(None, min_length=16, description="The token of AUTH_MODE=bearer")
     allow_insecure: bool = Field(False, description="Allow AUTH_MODE=none on an address that is not loopback")
-    allowed_hosts: Names = Field(
+    allowed_hosts: Hosts = Field(
         (), description="Host headers to accept, with or without port; empty: loopback names and HOST"
     )
-    allowed_origins: Names = Field((), description="Origins that browsers may call from; empty: the same host")
+    allowed_origins: Origins = Field((), description="Origins that browsers may call from; empty: the same host")
     metrics_token: SecretStr | None = Field(None, min_length=16, description="A token that opens /metrics alone")
 
     # How often they may
@@ -114,7 +99,7 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body")
     max_json_depth: int = Field(64, ge=8, le=512, description="Deepest nesting of a request body")
     max_in_flight: int = Field(256, ge=1, le=65536, description="Requests at work at once, waits apart; more get 503")
-    max_waiters: int = Field(1000, ge=1, le=100_000, description="Waiting calls of a team")
+    max_waiters: int = Field(1000, ge=1, le=100_000, description="Waiting calls of a team, in each worker")
     reservation_stale_seconds: int = Field(
         1800, ge=60, le=30 * 86400, description="Anybody may end a reservation whose holder was idle for so long"
     )
@@ -129,6 +114,14 @@ class Settings(BaseModel):
         None, description="Where copies of them go: a folder, or an `https://…` or `ssh://…` URL that names end"
     )
 
+    # Retention
+    retention_days: int | None = Field(
+        None, ge=1, le=36500, description="Mail that is older goes for good, read or not; unset: it is kept"
+    )
+    retention_messages: int | None = Field(
+        None, ge=1, le=10**9, description="Of a project's mail the oldest goes beyond so many messages"
+    )
+
     # Summaries
     llm_base_url: str | None = Field(
         None,
@@ -139,9 +132,34 @@ class Settings(BaseModel):
     llm_model: str | None = Field(None, min_length=1, max_length=200, description="Its model")
     llm_api_key: SecretStr | None = Field(None, description="Its key")
 
+    # Webhooks
+    webhook_allowed_networks: Networks = Field(
+        (), description="Private addresses or networks that webhooks may go to, there also by `http://`"
+    )
+
+    # Searching by meaning
+    embeddings: Literal["off", "local", "http"] = Field(
+        "off",
+        description="Model: `http` is an OpenAI-compatible endpoint, `local` static vectors on disk",
+    )
+    embeddings_base_url: str | None = Field(
+        None, pattern=r"^https?://[^\s/]\S*$", max_length=2000, description="The endpoint of `http`, as far as `/v1`"
+    )
+    embeddings_model: str | None = Field(None, min_length=1, max_length=200, description="Its model")
+    embeddings_dimensions: int | None = Field(None, ge=8, le=4096, description="Length of its vectors")
+    embeddings_api_key: SecretStr | None = Field(None, description="Its key")
+    embeddings_path: str | None = Field(None, min_length=1, description="Folder of the model of `local`")
+    embeddings_min_similarity: float = Field(
+        0.1, ge=-1, le=1, description="Messages less like the query are not found by their meaning"
+    )
+
     # Logs
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")
-    log_format: Literal["json", "text"] | None = Field(None, description="json, or text; text on a terminal")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Word] = Field(
+        "info", description="What is logged"
+    )
+    log_format: Annotated[Literal["json", "text"] | None, Word] = Field(
+        None, description="json, or text; text on a terminal"
+    )
 
 
 def names() -> dict[str, str]:
@@ -193,7 +211,7 @@ def load(
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        problems += [f"{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
+        problems += [f"{str(item['loc'][0]).upper()}: {in_plain_words(item)}" for item in error.errors()]
     if problems:
         raise SettingsError("\n".join(problems))
     check_together(settings)
@@ -225,12 +243,17 @@ def check_together(settings: Settings) -> None:
         )
     if (settings.llm_base_url is None) != (settings.llm_model is None):
         raise SettingsError("LLM_BASE_URL, LLM_MODEL: give both, or neither")
+    asked = (settings.embeddings_base_url, settings.embeddings_model, settings.embeddings_dimensions)
+    if settings.embeddings == "http" and None in asked:
+        raise SettingsError(
+            "EMBEDDINGS: http needs EMBEDDINGS_BASE_URL, EMBEDDINGS_MODEL and EMBEDDINGS_DIMENSIONS (of its vectors)"
+        )
+    if settings.embeddings == "local" and settings.embeddings_path is None:
+        raise SettingsError("EMBEDDINGS: local needs EMBEDDINGS_PATH, the folder of the model")
     if settings.workers > 1 and settings.redis_url is None:
         raise SettingsError("WORKERS: more than one needs REDIS_URL, through which workers wake each other")
     if settings.redis_url is not None and not settings.redis_url.get_secret_value().startswith(REDIS_SCHEMES):
         raise SettingsError(f"REDIS_URL: must begin with one of {', '.join(REDIS_SCHEMES)}")
-    from agent_mail_core import database_urls  # which raises the error of this module
-
     database_urls.check(settings.database_url.get_secret_value())
 
 

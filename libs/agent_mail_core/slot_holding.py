@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from agent_mail_core.build_slot_errors import SlotNotHeld
 from agent_mail_core.build_slots import (
     Capacity,
     Slot,
@@ -16,7 +17,6 @@ from agent_mail_core.build_slots import (
     slots_shown,
     the_slot,
 )
-from agent_mail_core.errors import SlotNotHeld
 from agent_mail_core.fields import AgentName, ProjectRef, Request, Result
 from agent_mail_core.leases import leases_topic, lock_leases, refuse_retired
 from agent_mail_core.ports import App, Caller

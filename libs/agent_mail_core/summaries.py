@@ -89,8 +89,9 @@ class SourceMessage:
     id: MessageId
     parent_id: MessageId | None
     sender_name: str
+    """As the thread's project writes it."""
     addressee: str | None
-    """The only `to` recipient; None when there are more, or none."""
+    """The only `to` recipient, written alike; None when there are more, or none."""
     body_md: str
     """Its first BODY_CHARACTERS."""
     is_cut: bool

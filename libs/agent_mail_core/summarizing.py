@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
+from agent_mail_core.addresses import seen_from
+from agent_mail_core.agents import acting_agent
 from agent_mail_core.errors import ThreadNotFound
-from agent_mail_core.fields import Line, ProjectRef, Request, Result
-from agent_mail_core.ids import ThreadId
+from agent_mail_core.fields import AgentName, Line, ProjectRef, Request, Result
+from agent_mail_core.ids import AgentId, ThreadId
 from agent_mail_core.leases import insist
-from agent_mail_core.ports import App, Caller
+from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.projects import ProjectRecord, the_project
 from agent_mail_core.summaries import (
     ActionItem,
@@ -28,11 +30,15 @@ from agent_mail_core.summaries import (
     SummaryRecord,
     summaries_topic,
 )
-from agent_mail_core.threads import ThreadRecord, the_thread
+from agent_mail_core.threads import ThreadRecord, the_addressed_thread
 
 LOOK_AGAIN_SECONDS = 1.0
 """A lost wake-up delays a waiting call by so much."""
 
+
+NOT_ALL_YOURS = "Not all messages of this thread are to or from you: get_thread with agent_name shows those that are."
+
+R = TypeVar("R", Remark, ActionItem, KeyMessage)
 
 NOTHING = Digest(participants=[], decisions=[], open_questions=[], action_items=[], key_messages=[], text="")
 
@@ -40,6 +46,7 @@ NOTHING = Digest(participants=[], decisions=[], open_questions=[], action_items=
 class SummarizeThread(Request):
     project_slug: ProjectRef
     thread_ids: list[Line] = Field(min_length=1, max_length=20)
+    agent_name: AgentName | None = Field(None, description="Yours; needed for KEY@slug")
     refresh: bool = Field(False, description="Make it anew even if nothing has changed")
     wait_seconds: float = Field(10, ge=0, le=50, allow_inf_nan=False, description="Then the last one is answered")
 
@@ -89,20 +96,73 @@ class ThreadSummaries(Result):
 async def summarize_thread(app: App, caller: Caller, request: SummarizeThread) -> ThreadSummaries:
     """Summarize threads: decisions, open questions, action items with owners, key messages, and a short text."""
     threads: dict[ThreadId, ThreadRecord] = {}
+    homes: dict[ThreadId, ProjectRecord] = {}
     errors: list[SummaryRefusal] = []
     async with app.store.read() as db:
-        project = await the_project(db, caller, request.project_slug)
+        project, reader = await _reader(app, db, caller, request)
         for key in dict.fromkeys(request.thread_ids):
             try:
-                thread = await the_thread(db, project, key)
-                threads[thread.id] = thread
+                home, thread = await the_addressed_thread(db, caller, project, key, reader)
+                if not await may_be_summed_up(db, project, thread, reader):
+                    raise ThreadNotFound(NOT_ALL_YOURS)
+                threads[thread.id], homes[thread.id] = thread, home
             except ThreadNotFound as error:
                 near = error.data.get("near")
                 errors.append(SummaryRefusal(thread_id=key, code=error.code, message=error.message, near=near))
-    summaries = await summaries_of(
+    found = await summaries_of(
         app, caller, project, list(threads.values()), request.wait_seconds, is_refresh=request.refresh
     )
+    summaries = []
+    async with app.store.read() as db:
+        for thread, summary in zip(threads.values(), found, strict=True):
+            shown = summary_seen_from(project, homes[thread.id], summary)
+            if await may_be_summed_up(db, project, thread, reader):  # as it is now: it may sum up what came meanwhile
+                summaries.append(shown)
+            else:
+                errors.append(
+                    SummaryRefusal(thread_id=shown.thread_id, code=ThreadNotFound.code, message=NOT_ALL_YOURS)
+                )
     return ThreadSummaries(summaries=summaries, errors=errors)
+
+
+async def _reader(
+    app: App, db: Transaction, caller: Caller, request: SummarizeThread
+) -> tuple[ProjectRecord, AgentId | None]:
+    if request.agent_name is None:
+        return await the_project(db, caller, request.project_slug), None
+    actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+    return actor.project, actor.agent.id
+
+
+async def may_be_summed_up(db: Transaction, asked: ProjectRecord, thread: ThreadRecord, reader: AgentId | None) -> bool:
+    """Whether the reader may know all of it: of another project's, every message is its own (SPEC 3.3 rule 7)."""
+    if thread.project_id == asked.id:
+        return True
+    return reader is not None and await db.threads.share(thread.id, reader) == "all"
+
+
+def summary_seen_from(asked: ProjectRecord, home: ProjectRecord, summary: ThreadSummary) -> ThreadSummary:
+    """The summary with key and names as the project that was asked writes them; its text quotes the thread as it is."""
+
+    def seen(text: str) -> str:
+        return seen_from(asked.slug, home.slug, text)
+
+    def said(remark: R) -> R:
+        return remark.model_copy(update={"sender_name": seen(remark.sender_name)})
+
+    return summary.model_copy(
+        update={
+            "thread_id": seen(summary.thread_id),
+            "participants": [seen(name) for name in summary.participants],
+            "decisions": [said(remark) for remark in summary.decisions],
+            "open_questions": [said(remark) for remark in summary.open_questions],
+            "action_items": [
+                said(item).model_copy(update={"owner": seen(item.owner) if item.owner else None})
+                for item in summary.action_items
+            ],
+            "key_messages": [said(message) for message in summary.key_messages],
+        }
+    )
 
 
 async def summaries_of(

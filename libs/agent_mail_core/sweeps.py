@@ -14,6 +14,7 @@ from typing import Protocol
 
 from agent_mail_core.agents import OVERSEER, SERVICE_OWNER, SYSTEM
 from agent_mail_core.attachments import sweep_unlinked
+from agent_mail_core.embedding_jobs import sweep_embeddings, want_newest_embedded
 from agent_mail_core.event_feed import events_topic
 from agent_mail_core.events import ARCHIVE_TOPIC, NewEvent
 from agent_mail_core.idempotency import KEPT_FOR
@@ -25,6 +26,8 @@ from agent_mail_core.leases import insist, leases_topic
 from agent_mail_core.ports import App, Caller, Role, Transaction, inbox_topics
 from agent_mail_core.posts import Post, indexed, send_post
 from agent_mail_core.project_deletion import sweep_deleted
+from agent_mail_core.retention import sweep_retention
+from agent_mail_core.webhook_jobs import want_webhooks
 
 NEWEST_OUTBOX_ROWS = 1000
 OUTBOX_WINDOW, OUTBOX_WINDOWS = 5000, 20
@@ -114,6 +117,8 @@ async def look_into_outbox(app: App, job: Job) -> None:
     async with app.store.read() as db:
         projects = await db.sweeps.newest_outbox(ARCHIVE_TOPIC, NEWEST_OUTBOX_ROWS)
     await _want_archives(app, projects)
+    await want_webhooks(app)
+    await want_newest_embedded(app)
 
 
 async def sweep_outbox(app: App) -> bool:
@@ -126,6 +131,12 @@ async def sweep_outbox(app: App) -> bool:
         if window.last_id is None:
             break
         after = window.last_id
+    return False
+
+
+async def sweep_webhooks(app: App) -> bool:
+    """Find the webhooks that have events before them, though nobody may have told of them."""
+    await want_webhooks(app)
     return False
 
 
@@ -252,6 +263,9 @@ SWEEPS: Mapping[int, Sweep] = {
     4: Sweep(sweep_attachments, timedelta(minutes=5)),
     5: Sweep(sweep_deleted_projects, timedelta(seconds=30)),
     6: Sweep(sweep_overdue, timedelta(seconds=30)),
+    7: Sweep(sweep_webhooks, timedelta(seconds=5)),
+    8: Sweep(sweep_retention, timedelta(minutes=10)),
+    9: Sweep(sweep_embeddings, timedelta(seconds=15)),
 }
 """By the subject's id of their jobs, which is stored: a number is never given to another sweep."""
 

@@ -10,8 +10,8 @@ from agent_mail_core.inbox_items import InboxItem
 from agent_mail_core.mailboxes import InboxFilter
 from agent_mail_core.messages import Message, by_message, message_fields
 from agent_mail_core.ports import App, Caller
-from agent_mail_core.summarizing import ThreadSummary, summaries_of
-from agent_mail_core.threads import the_thread
+from agent_mail_core.summarizing import ThreadSummary, may_be_summed_up, summaries_of, summary_seen_from
+from agent_mail_core.threads import the_addressed_thread
 
 LAST_MESSAGES = 5
 LAST_BODY_CHARACTERS = 2000
@@ -23,7 +23,7 @@ WAIT_SECONDS = 3.0
 class PrepareThread(Request):
     project_slug: ProjectRef
     agent_name: AgentName
-    thread_id: Line = Field(min_length=1, max_length=128)
+    thread_id: Line = Field(min_length=1, max_length=229)
 
 
 class LastMessage(Message):
@@ -39,7 +39,8 @@ class UnreadMessage(Result):
 
 
 class PreparedThread(Result):
-    summary: ThreadSummary
+    summary: ThreadSummary | None = None
+    """None: in another project, and not all of its messages are to or from you."""
     last_messages: list[LastMessage]
     """Oldest first."""
     unread: list[UnreadMessage]
@@ -51,16 +52,23 @@ async def prepare_thread(app: App, caller: Caller, request: PrepareThread) -> Pr
     """Catch up on a thread before you go on with it: its summary, its last messages, and what you have not read."""
     async with app.store.read() as db:
         actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
-        thread = await the_thread(db, actor.project, request.thread_id)
-        newest = await db.messages.newest_of_thread(thread.id, LAST_MESSAGES)
+        asked, me = actor.project, actor.agent.id
+        home, thread = await the_addressed_thread(db, caller, asked, request.thread_id, me)
+        newest = await db.messages.newest_of_thread(thread.id, LAST_MESSAGES, me if home.id != asked.id else None)
         bodies = await db.summaries.bodies([record.id for record in newest], LAST_BODY_CHARACTERS + 1)
         states = by_message(await db.messages.recipients([record.id for record in newest]))
         wanted = InboxFilter(unread_only=True, thread_id=thread.id)
-        unread = await db.mailboxes.after(actor.agent.id, 0, wanted, False, MOST_UNREAD + 1)
-    (summary,) = await summaries_of(app, caller, actor.project, [thread], WAIT_SECONDS, is_refresh=False)
+        unread = await db.mailboxes.after(me, 0, wanted, False, MOST_UNREAD + 1)
+        is_for_me = await may_be_summed_up(db, asked, thread, me)
+    summary = None
+    if is_for_me:
+        (found,) = await summaries_of(app, caller, home, [thread], WAIT_SECONDS, is_refresh=False)
+        async with app.store.read() as db:
+            if await may_be_summed_up(db, asked, thread, me):  # as it is now: it may sum up what came meanwhile
+                summary = summary_seen_from(asked, home, found)
     messages = []
     for record in reversed(newest):
-        fields = message_fields(record, states.get(record.id, ()), actor.agent.id)
+        fields = message_fields(record, states.get(record.id, ()), me, asked.slug)
         body = bodies.get(record.id, "")
         fields["body_md"] = body[:LAST_BODY_CHARACTERS]
         messages.append(LastMessage(**fields, is_cut=len(body) > LAST_BODY_CHARACTERS))

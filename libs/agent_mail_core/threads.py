@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import Field
 
 from agent_mail_core.addresses import elsewhere, parse, seen_from, show
-from agent_mail_core.agents import may_act_as, the_agent
+from agent_mail_core.agents import acting_agent, may_act_as, the_agent
 from agent_mail_core.clock import from_microseconds, to_microseconds
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
 from agent_mail_core.errors import ThreadNotFound
@@ -22,6 +22,9 @@ from agent_mail_core.projects import ProjectRecord, the_project
 from agent_mail_core.suggestions import near_names
 
 NEAR_KEY_POOL = 1000
+
+
+Share = Literal["none", "some", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,10 @@ class Threads(Protocol):
         """All who wrote or were visibly written to, A-Z, as the thread's project writes them; nobody only bcc."""
         ...
 
+    async def share(self, thread_id: ThreadId, agent_id: AgentId) -> Share:
+        """How many of its messages the agent sent or got, if only as bcc."""
+        ...
+
     async def keys(self, project_id: ProjectId, limit: int) -> list[str]:
         """Some keys, the most recently used first."""
         ...
@@ -95,12 +102,13 @@ async def the_thread(db: Transaction, project: ProjectRecord, key: str) -> Threa
 
 
 async def the_addressed_thread(
-    db: Transaction, caller: Caller, asked: ProjectRecord, text: str
+    db: Transaction, caller: Caller, asked: ProjectRecord, text: str, reader: AgentId | None
 ) -> tuple[ProjectRecord, ThreadRecord]:
     """The thread that `KEY` or `KEY@slug` means to whoever asks in the project `asked`, and its project.
 
-    Raises ThreadNotFound, with near keys of this project only: a thread that another project does not have, and a
-    project that is not there, answer alike.
+    That of another project is there only for a `reader` who sent or got some of its messages, and those alone are to be
+    shown (SPEC 3.3 rule 7). Raises ThreadNotFound, with near keys of this project only: a thread that another project
+    does not have, one that is not for the reader, and a project that is not there, answer alike.
     """
     address = parse(text)
     if address.is_in(asked.slug):
@@ -108,8 +116,12 @@ async def the_addressed_thread(
     project = await db.projects.find(caller.team_id, address.slug or "")
     # `find` takes a human key too, and an address does not.
     thread = await db.threads.find(project.id, address.name) if project and project.slug == address.slug else None
-    if project is None or thread is None:
-        raise ThreadNotFound(f"There is no thread {text!r}.", thread_id=text, suggestion="list_threads")
+    if project is None or thread is None or reader is None or await db.threads.share(thread.id, reader) == "none":
+        raise ThreadNotFound(
+            f"There is no thread {text!r} with messages that you sent or got.",
+            thread_id=text,
+            suggestion="list_threads with agent_name, and give agent_name here too",
+        )
     return project, thread
 
 
@@ -196,6 +208,7 @@ async def list_threads(app: App, caller: Caller, request: ListThreads) -> Thread
 class GetThread(Request):
     project_slug: ProjectRef
     thread_id: Line = Field(min_length=1, max_length=229)
+    agent_name: AgentName | None = Field(None, description="Yours; for KEY@slug")
     include_bodies: bool = True
     limit: PageSize = 20
     cursor: Cursor | None = None
@@ -208,14 +221,20 @@ class ThreadMessages(Result):
 
 
 async def get_thread(app: App, caller: Caller, request: GetThread) -> ThreadMessages:
-    """Read a thread, oldest message first. Does not mark anything read."""
+    """Read a thread, oldest message first. Marks nothing read."""
     async with app.store.read() as db:
-        asked = await the_project(db, caller, request.project_slug)
-        project, thread = await the_addressed_thread(db, caller, asked, request.thread_id)
-        scope = list_scope("get_thread", caller.team_id, thread.id)
+        reader = None
+        if request.agent_name is None:
+            asked = await the_project(db, caller, request.project_slug)
+        else:
+            actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
+            asked, reader = actor.project, actor.agent.id
+        project, thread = await the_addressed_thread(db, caller, asked, request.thread_id, reader)
+        party = reader if project.id != asked.id else None
+        scope = list_scope("get_thread", caller.team_id, thread.id, party)
         last = open_list_cursor(app.store.identity, scope, request.cursor, int)
         after = MessageId(last[0]) if last else None
-        rows = await db.messages.of_thread(thread.id, after, request.include_bodies, request.limit + 1)
+        rows = await db.messages.of_thread(thread.id, after, request.include_bodies, request.limit + 1, party)
         page = fitting(rows, request.limit)
         states = by_message(await db.messages.recipients([record.id for record in page]))
         files = await attached_files(db, page) if request.include_bodies else {}
@@ -223,7 +242,7 @@ async def get_thread(app: App, caller: Caller, request: GetThread) -> ThreadMess
     return ThreadMessages(
         thread=thread_result(thread, project.slug, participants.get(thread.id, []), asked.slug),
         messages=[
-            Message(**message_fields(record, states.get(record.id, ()), None, asked.slug, files.get(record.id, ())))
+            Message(**message_fields(record, states.get(record.id, ()), reader, asked.slug, files.get(record.id, ())))
             for record in page
         ],
         next_cursor=list_cursor(app.store.identity, scope, [page[-1].id]) if len(rows) > len(page) else None,

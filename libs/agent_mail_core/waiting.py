@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from agent_mail_core.agents import acting_agent
+from agent_mail_core.agents import acting_agent, still_acting
 from agent_mail_core.cursors import inbox_cursor, open_inbox_cursor
 from agent_mail_core.errors import AgentMailError
 from agent_mail_core.fields import (
@@ -20,7 +20,7 @@ from agent_mail_core.fields import (
 )
 from agent_mail_core.ids import AgentId
 from agent_mail_core.inbox_items import InboxMessages, with_attachments
-from agent_mail_core.mailboxes import InboxFilter, read_forward
+from agent_mail_core.mailboxes import InboxFilter, expect_reached, read_forward
 from agent_mail_core.ports import App, Caller, Store, inbox_of, inbox_topic
 
 LOOK_AGAIN_SECONDS = 15.0
@@ -62,6 +62,7 @@ async def wait_for_messages(app: App, caller: Caller, request: WaitForMessages) 
     min_priority = PriorityRank[request.min_priority] if request.min_priority else None
     position = open_inbox_cursor(identity, agent_id, request.cursor) if request.cursor is not None else None
     async with app.waiters.place(caller.team_id), app.wakeups.subscribe(inbox_topic(agent_id)) as news:
+        is_first = True
         while True:
             async with app.store.read() as db:
                 if position is None:
@@ -70,6 +71,11 @@ async def wait_for_messages(app: App, caller: Caller, request: WaitForMessages) 
                 else:
                     wanted = InboxFilter(min_priority=min_priority)
                     found = await db.mailboxes.after(agent_id, position, wanted, request.include_bodies, WAIT_PAGE)
+                if not is_first:
+                    await still_acting(app, db, caller, actor)
+                if position is not None:
+                    expect_reached(found, position)
+            is_first = False
             remaining = deadline - asyncio.get_running_loop().time()
             if found.items or remaining <= 0 or app.is_draining():
                 items, covered = read_forward(found, WAIT_PAGE)

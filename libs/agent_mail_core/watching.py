@@ -40,12 +40,14 @@ async def watch_inbox(app: App, caller: Caller, request: WatchInbox) -> WatchedI
 
 
 async def inbox_positions(app: App, agent_ids: Collection[AgentId]) -> dict[AgentId, int]:
-    """The positions of inboxes that somebody watches, in one query. Notes that their agents are active."""
+    """The positions of inboxes that somebody watches, in one query; none of what is gone.
+
+    Notes that their agents are active.
+    """
     for agent_id in agent_ids:
         app.presence.saw(agent_id)
     async with app.store.read() as db:
-        found = await db.mailboxes.positions(list(agent_ids))
-    return {agent_id: found.get(agent_id, 0) for agent_id in agent_ids}
+        return await db.mailboxes.positions(list(agent_ids))
 
 
 class WatchProject(Request):

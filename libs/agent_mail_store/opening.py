@@ -9,7 +9,8 @@ async def open_store(settings: Settings, clock: Clock, single_server: bool) -> S
     """The migrated database of `settings.database_url`, ready for use; close it when done.
 
     `single_server` keeps every other server that asks for it away until this store is closed, or its process ends:
-    ServerAlreadyRunning when one is there. Raises SchemaTooOld and DatabaseUnavailable as `Store.check` does.
+    ServerAlreadyRunning when one is there. Raises SchemaTooOld and DatabaseUnavailable as `Store.check` does, and
+    RestoreUnfinished. `clock` is for stores without one of their own.
     """
     # The driver of the other engine is not loaded.
     if database_urls.engine(settings.database_url.get_secret_value()) == "sqlite":
@@ -18,4 +19,4 @@ async def open_store(settings: Settings, clock: Clock, single_server: bool) -> S
         return await SqliteStore.open(settings, clock, single_server)
     from agent_mail_store.postgres.store import PostgresStore
 
-    return await PostgresStore.open(settings, clock, single_server)
+    return await PostgresStore.open(settings, single_server)

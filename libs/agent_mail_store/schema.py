@@ -2,7 +2,7 @@
 
 from agent_mail_core.errors import SchemaTooOld
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 6
 
 
 def check_serves(schema_version: int, oldest_code: str) -> None:

@@ -1,7 +1,8 @@
 """Migrating a PostgreSQL database: each change in a transaction of its own, all of them under one advisory lock."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
 
@@ -16,12 +17,9 @@ LOCK_TIMEOUT = "60s"
 """How long to wait for whoever else migrates, and for the tables; no statement has a time limit."""
 
 
-async def apply(database_url: str, known: Sequence[Migration], code_version: str) -> list[str]:
-    """Apply those of `known` that the database lacks, in order, and make its facts; the names of those applied.
-
-    `code_version` is the number of the newest migration that the code knows, as the `oldest_code` fact counts it. When
-    a migration fails, those before it stay applied.
-    """
+@asynccontextmanager
+async def alone(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection that holds the lock of those who migrate; DatabaseUnavailable for whatever fails on it."""
     try:
         connection = await asyncpg.connect(
             database_url,
@@ -39,11 +37,21 @@ async def apply(database_url: str, known: Sequence[Migration], code_version: str
     try:
         # Held by the session, so that it covers all the transactions; closing the connection lets go of it.
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
-        return await _apply_pending(connection, known, code_version)
+        yield connection
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseUnavailable(f"The database could not be migrated: {error}.") from error
     finally:
         await _close(connection)
+
+
+async def apply(database_url: str, known: Sequence[Migration], code_version: str) -> list[str]:
+    """Apply those of `known` that the database lacks, in order, and make its facts; the names of those applied.
+
+    `code_version` is the number of the newest migration that the code knows, as the `oldest_code` fact counts it. When
+    a migration fails, those before it stay applied.
+    """
+    async with alone(database_url) as connection:
+        return await _apply_pending(connection, known, code_version)
 
 
 async def _apply_pending(

@@ -9,6 +9,7 @@ must know to serve it. A migration that older code cannot live with raises it.
 """
 
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -67,3 +68,20 @@ async def migrate(database_url: str) -> MigrationReport:
 
         applied = await postgres_runner.apply(database_url, known, str(LATEST))
     return MigrationReport(engine, applied, LATEST)
+
+
+async def begin_epoch(database_url: str) -> None:
+    """Let a migrated database know that it was restored from a backup, or promoted: cursors from before expire.
+
+    On PostgreSQL its events are numbered anew if they must be, in their order, so that followers find what comes from
+    now on behind them. No server may run meanwhile. Raises DatabaseUnavailable.
+    """
+    epoch = secrets.token_hex(8)
+    if database_urls.engine(database_url) == "sqlite":
+        from agent_mail_migrations import sqlite_runner
+
+        await sqlite_runner.begin_epoch(database_url, epoch)
+    else:
+        from agent_mail_migrations import postgres_epoch
+
+        await postgres_epoch.begin_epoch(database_url, epoch)

@@ -25,6 +25,24 @@ async def apply(database_url: str, pending_for: Sequence[Migration], code_versio
     return await asyncio.to_thread(_apply, sqlite_path(database_url), pending_for, code_version)
 
 
+async def begin_epoch(database_url: str, epoch: str) -> None:
+    """Make that the file's epoch."""
+
+    def change() -> None:
+        try:
+            connection = apsw.Connection(str(sqlite_path(database_url)), flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                connection.set_busy_timeout(round(LOCK_TIMEOUT * 1000))
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("UPDATE facts SET value = ? WHERE name = 'epoch'", (epoch,))
+            finally:
+                connection.close()
+        except apsw.Error as error:
+            raise DatabaseUnavailable(f"The database could not be migrated: {error}.") from error
+
+    await asyncio.to_thread(change)
+
+
 def _apply(path: Path, pending_for: Sequence[Migration], code_version: str) -> list[str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

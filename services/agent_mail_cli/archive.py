@@ -28,7 +28,7 @@ from agent_mail_server.errors import STATUS_AND_EXIT
 from agent_mail_store.opening import open_store
 
 DIFFERS = 1
-UNKNOWN = 2
+UNKNOWN = STATUS_AND_EXIT["not_found"][1]
 
 Project = Annotated[str, typer.Argument(help="Slug, or team/slug.", show_default=False)]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.", show_default=False)]

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import shutil
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import structlog
 
 from agent_mail_core import database_urls
 from agent_mail_core.errors import AgentMailError
-from agent_mail_core.settings import Settings, SettingsError
+from agent_mail_core.settings import Settings
+from agent_mail_core.settings_errors import SettingsError
 
 CHECK_TIMEOUT = 10.0
 CLOCK_TOLERANCE = 1.0
@@ -27,6 +33,8 @@ CLOCK_TOLERANCE = 1.0
 LEAST_FREE_BYTES = 512 * 1024 * 1024
 FULL_PART = 0.9
 """Of the connections that a database allows; more leaves nothing for a rolling restart."""
+
+GIT_PORTS = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -54,6 +62,12 @@ async def examine(settings: Settings) -> list[Finding]:
         checks += [("database", lambda: _postgres(settings, url)), ("schema", lambda: _schema(settings))]
     if settings.redis_url is not None:
         checks.append(("redis", lambda: _redis(settings.redis_url.get_secret_value() if settings.redis_url else "")))
+    checks.append(("archive", lambda: asyncio.to_thread(_archive, settings)))
+    if settings.archive_remote is not None:
+        remote = settings.archive_remote.get_secret_value()
+        checks.append(("archive remote", lambda: _archive_remote(remote)))
+    if settings.embeddings != "off":
+        checks.append(("embeddings", lambda: _embeddings(settings, url)))
     findings = []
     for name, check in checks:
         findings += await _guarded(name, check)
@@ -88,9 +102,70 @@ async def _schema(settings: Settings) -> list[Finding]:
 
 def _disk(url: str) -> list[Finding]:
     folder = next(path for path in database_urls.sqlite_path(url).absolute().parents if path.exists())
+    return [_room("disk", folder, "where the database is")]
+
+
+def _room(name: str, folder: Path, where: str) -> Finding:
     free = shutil.disk_usage(folder).free
     status: Status = "ok" if free >= LEAST_FREE_BYTES else "failed"
-    return [Finding("disk", status, f"{free // (1024 * 1024)} MiB free where the database is")]
+    return Finding(name, status, f"{free // (1024 * 1024)} MiB free {where}")
+
+
+def _archive(settings: Settings) -> list[Finding]:
+    """Can it be written? In a cluster that matters where job workers run, and only there."""
+    root = Path(settings.archive_root).absolute()
+    folder = next(path for path in (root, *root.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        fault = f"ARCHIVE_ROOT: {folder} cannot be written: {error.strerror}"
+        if settings.redis_url is not None:
+            return [Finding("archive", "warning", f"{fault}; job workers have to, servers need not")]
+        return [Finding("archive", "failed", fault)]
+    return [_room("archive", folder, "where the archive is, and it can be written")]
+
+
+async def _embeddings(settings: Settings, url: str) -> list[Finding]:
+    """Does the model answer, and can the database compare vectors?"""
+    from agent_mail_core.embeddings import TextRefused
+    from agent_mail_embeddings.opening import open_query_vectors
+
+    findings = []
+    async with open_query_vectors(settings) as queries:
+        assert queries is not None
+        began = time.time()
+        with suppress(TextRefused):  # an answer, too
+            await queries.embedder.embed(["hello"])
+        passed = time.time() - began
+        detail = f"{queries.embedder.model}, {queries.embedder.dimensions} dimensions, an answer takes"
+        findings.append(Finding("embeddings", "ok", f"{detail} {passed * 1000:.1f} ms"))
+    if database_urls.engine(url) == "sqlite":
+        from agent_mail_store.sqlite.connections import has_vectors
+
+        told = "sqlite-vec is loaded" if has_vectors() else "sqlite-vec cannot be loaded: searches are by words alone"
+        findings.append(Finding("vectors", "ok" if has_vectors() else "failed", told))
+    return findings
+
+
+async def _archive_remote(url: str) -> list[Finding]:
+    """Does it answer? Whether it takes what is pushed, the job says. Nothing of a URL but its host is shown."""
+    parts = urlsplit(url)
+    short = re.match(r"(?:[^/@]*@)?([^/:]+):", url)  # host:path, by ssh
+    if parts.scheme in GIT_PORTS:
+        host, port = parts.hostname or "", parts.port or GIT_PORTS[parts.scheme]
+    elif short is not None and parts.scheme != "file":
+        host, port = short[1], GIT_PORTS["ssh"]
+    else:
+        is_there = await asyncio.to_thread(Path(url.removeprefix("file://")).is_dir)
+        told = "the folder is there" if is_there else "ARCHIVE_REMOTE: there is no such folder yet: it will be made"
+        return [Finding("archive remote", "ok" if is_there else "warning", told)]
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError as error:
+        return [Finding("archive remote", "failed", f"ARCHIVE_REMOTE: {host}: {error.strerror or error}")]
+    writer.close()
+    return [Finding("archive remote", "ok", f"{host} takes connections")]
 
 
 async def _postgres(settings: Settings, url: str) -> list[Finding]:

@@ -17,8 +17,10 @@ import typer
 from agent_mail_cli import archive, jobs
 from agent_mail_cli.settings_view import as_json, as_table
 from agent_mail_core.errors import AgentMailError
-from agent_mail_core.settings import Settings, SettingsError, load
+from agent_mail_core.settings import Settings, load
+from agent_mail_core.settings_errors import SettingsError
 from agent_mail_core.version import version
+from agent_mail_migrations.runner import MigrationReport, begin_epoch
 from agent_mail_migrations.runner import migrate as migrate_database
 from agent_mail_server.errors import STATUS_AND_EXIT
 
@@ -27,7 +29,7 @@ BAD_SETTINGS = 2
 cli = typer.Typer(
     name="agent-mail",
     help="Mail for coding agents. Exit status: 0 done, 1 a fault of ours, 2 wrong settings or arguments,"
-    " 10 a service is away.",
+    " 5 there is no such thing, 10 a service is away.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -93,18 +95,37 @@ def worker(config: ConfigFile = None) -> None:
 
 
 @cli.command()
-def migrate(database_url: DatabaseUrl = None, config: ConfigFile = None) -> None:
-    """Bring the database to the schema of this version. Run it before the servers of a new version start."""
+def migrate(
+    database_url: DatabaseUrl = None,
+    config: ConfigFile = None,
+    is_restored: Annotated[
+        bool, typer.Option("--restored", help="It was restored from a backup, or promoted; no server runs.")
+    ] = False,
+) -> None:
+    """Bring the database to the schema of this version. Run it before the servers of a new version start.
+
+    After a restore or a promotion run it once with --restored: cursors from before expire, and events of another
+    PostgreSQL are put behind those to come.
+    """
     settings, warnings = _settings(config, DATABASE_URL=database_url)
     _warn(warnings)
     try:
-        report = asyncio.run(migrate_database(settings.database_url.get_secret_value()))
+        report = asyncio.run(_migrate(settings.database_url.get_secret_value(), is_restored))
     except AgentMailError as error:
         typer.echo(error.message, err=True)
         raise typer.Exit(STATUS_AND_EXIT[error.kind][1]) from None
     for name in report.applied:
         typer.echo(f"applied {name}")
     typer.echo(f"{report.engine}: schema {report.version}, {len(report.applied) or 'nothing'} applied")
+    if is_restored:
+        typer.echo("a new epoch has begun: clients' cursors from before the restore have expired")
+
+
+async def _migrate(database_url: str, is_restored: bool) -> MigrationReport:
+    report = await migrate_database(database_url)
+    if is_restored:
+        await begin_epoch(database_url)
+    return report
 
 
 @cli.command("config")
@@ -124,7 +145,7 @@ def doctor(
     config: ConfigFile = None,
     is_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Look whether database, schema, Redis, clocks and disk are well, and whether the connections suffice.
+    """Look whether database, schema, Redis, archive, clocks and disk are well, and whether the connections suffice.
 
     Exit status 10 when one of them is not.
     """

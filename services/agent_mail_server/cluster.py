@@ -17,9 +17,11 @@ from agent_mail_cluster.memory.wakeups import MemoryWakeups
 from agent_mail_core.job_queue import JobQueue
 from agent_mail_core.limits import Limits
 from agent_mail_core.ports import Clock, Dependency, Wakeups
+from agent_mail_core.questions import Questions
 from agent_mail_core.replies import Replies
 from agent_mail_core.sessions import Sessions
-from agent_mail_core.settings import Settings, SettingsError
+from agent_mail_core.settings import Settings
+from agent_mail_core.settings_errors import SettingsError
 from agent_mail_core.signals import Signals
 from agent_mail_core.stream_log import StreamLog
 from agent_mail_core.subscriptions import Subscriptions
@@ -48,6 +50,8 @@ class Cluster:
     """Wake this worker's listeners only."""
     is_lossy: Callable[[], bool]
     """Whether wake-ups may be missing now."""
+    questions: Questions | None = None
+    """From servers to job workers; None where one process is both."""
     dependencies: tuple[Dependency, ...] = ()
 
 
@@ -83,6 +87,7 @@ async def _redis(settings: Settings, url: str) -> AsyncIterator[Cluster]:
     from agent_mail_cluster.redis.connection import connect
     from agent_mail_cluster.redis.job_queue import RedisJobQueue, consume
     from agent_mail_cluster.redis.limits import RedisLimits
+    from agent_mail_cluster.redis.questions import RedisQuestions
     from agent_mail_cluster.redis.replies import RedisReplies
     from agent_mail_cluster.redis.sessions import RedisSessions
     from agent_mail_cluster.redis.signals import RedisSignals
@@ -116,6 +121,7 @@ async def _redis(settings: Settings, url: str) -> AsyncIterator[Cluster]:
         listened=lambda: wakeups.topics,
         wake_here=wake_here,
         is_lossy=lambda: wakeups.is_lossy,
+        questions=RedisQuestions(connection, subscriber),
         dependencies=(Dependency("redis", connection.check),),
     )
     try:

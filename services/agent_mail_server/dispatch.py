@@ -30,9 +30,12 @@ def is_limited(caller: Caller, operation: Operation) -> bool:
 
 
 async def counted(
-    app: App, metrics: ServerMetrics, caller: Caller, operation: Operation, request: Request
+    app: App, metrics: ServerMetrics, caller: Caller, operation: Operation, request: Request | None
 ) -> Allowance | None:
-    """Count the call against its caller's budgets; what is left, or None where nothing counts. Raises Limited."""
+    """Count the call against its caller's budgets; what is left, or None where nothing counts. Raises Limited.
+
+    Without a request, which is still to be read, it counts for the caller and not for the agent that acts.
+    """
     if not is_limited(caller, operation):
         return None
     try:

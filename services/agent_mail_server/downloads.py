@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import ExitStack, aclosing
 from typing import cast
 from urllib.parse import quote
 
 from agent_mail_core.attachments import AttachmentContent
-from agent_mail_core.errors import AgentMailError, Overloaded
-from agent_mail_core.fields import Result
+from agent_mail_core.fields import Request, Result
 from agent_mail_core.file_names import served_media_type
-from agent_mail_core.project_export import ProjectExport
-from agent_mail_server.dispatch import counted, perform
+from agent_mail_core.ports import App, Caller
+from agent_mail_core.project_export import ExportProject, ProjectExport
+from agent_mail_server.callers import Callers
+from agent_mail_server.dispatch import perform
 from agent_mail_server.http_request import Answer, Headers, HttpRequest
-from agent_mail_server.limiting import count, limit_headers
-from agent_mail_server.operations import Operation
+from agent_mail_server.metrics import ServerMetrics
+from agent_mail_server.operations import OPERATIONS, Operation
+from agent_mail_server.places import Places
 from agent_mail_server.rest import RestApi
 from agent_mail_server.security import COMMON_HEADERS
 from agent_mail_server.streaming import StreamedAnswer
 
-DOWNLOADS_AT_ONCE = 16
-"""Of a worker, while they are read: each is up to 10 MiB."""
+DOWNLOADS_AT_ONCE, DOWNLOADS_OF_ONE = 16, 12
+"""Of a worker and of one caller, until they are sent: each is up to 10 MiB."""
 
-EXPORTS_AT_ONCE = 4
+EXPORTS_AT_ONCE, EXPORTS_OF_ONE = 4, 3
 PIECE_BYTES = 64 * 1024
+FILE_PIECE_BYTES = 256 * 1024
+"""A larger file is sent in pieces, each when the client has taken the one before."""
+
 FILE_HEADERS: Headers = [
     *COMMON_HEADERS,
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox"),
@@ -35,71 +40,84 @@ FILE_HEADERS: Headers = [
 class Downloads(RestApi):
     """REST, but for how the results go out: of get_attachment and export_project."""
 
-    _reading = 0
-    _exporting = 0
+    def __init__(
+        self, app: App, metrics: ServerMetrics, callers: Callers, operations: Iterable[Operation] = OPERATIONS
+    ) -> None:
+        super().__init__(app, metrics, callers, operations)
+        self._reading = Places(DOWNLOADS_AT_ONCE, DOWNLOADS_OF_ONE, "serves no more files")
+        self._exporting = Places(EXPORTS_AT_ONCE, EXPORTS_OF_ONE, "writes no more exports")
 
-    async def answer(self, operation: Operation, http: HttpRequest) -> Answer:
-        http.operation = operation.name
-        caller = http.caller = self._caller(operation, http)
-        try:
-            request = await self._arguments(operation, http)
-        except AgentMailError:
-            await count(self._app, caller, operation.is_write)
-            raise
-        allowance = await counted(self._app, self._metrics, caller, operation, request)
-        headers = limit_headers(operation.is_write, self._app, allowance) if allowance is not None else []
-        if self._reading >= DOWNLOADS_AT_ONCE:
-            raise Overloaded("The server serves no more files right now; try again shortly.")
-        self._reading += 1
-        try:
+    async def _answered(
+        self, operation: Operation, caller: Caller, request: Request, http: HttpRequest, headers: Headers
+    ) -> Answer:
+        is_export = isinstance(request, ExportProject)
+        with ExitStack() as place:
+            place.enter_context((self._exporting if is_export else self._reading).place(caller))
             result: Result = await perform(self._app, self._metrics, caller, operation, request, is_counted=True)
-        finally:
-            self._reading -= 1
-        if isinstance(result, AttachmentContent):
-            return _file(result, headers)
-        return await self._export(cast("ProjectExport", result), headers)
-
-    async def _export(self, export: ProjectExport, headers: Headers) -> Answer:
-        pieces = self._pieces(export)
-        return StreamedAnswer(
-            200,
-            await anext(pieces),
-            export.media_type.encode(),
-            [(b"content-disposition", disposition(export.file_name)), *headers],
-            FILE_HEADERS,
-            rest=pieces,
-        )
-
-    async def _pieces(self, export: ProjectExport) -> AsyncGenerator[bytes, None]:
-        """The export in pieces that are worth sending, of which only so many are written at once."""
-        if self._exporting >= EXPORTS_AT_ONCE:
-            raise Overloaded("The server writes no more exports right now; try again shortly.")
-        self._exporting += 1
-        try:
-            kept = bytearray()
-            async with aclosing(export.chunks()) as chunks:
-                async for chunk in chunks:
-                    kept += chunk
-                    if len(kept) >= PIECE_BYTES:
-                        yield bytes(kept)
-                        kept.clear()
-            yield bytes(kept)
-        finally:
-            self._exporting -= 1
+            if isinstance(result, AttachmentContent):
+                return await _file(result, headers, place)
+            return await _export(cast("ProjectExport", result), headers, place)
 
 
-def _file(file: AttachmentContent, headers: Headers) -> Answer:
-    return Answer(
+async def _export(export: ProjectExport, headers: Headers, place: ExitStack) -> Answer:
+    first, rest = await _begun(_export_pieces(export), place)
+    return StreamedAnswer(
         200,
-        file.content_base64,
-        served_media_type(file.media_type).encode(),
-        [
-            (b"content-disposition", disposition(file.file_name)),
-            (b"etag", f'"{file.sha256}"'.encode()),
-            *headers,
-        ],
+        first,
+        export.media_type.encode(),
+        [(b"content-disposition", disposition(export.file_name)), *headers],
         FILE_HEADERS,
+        rest=rest,
     )
+
+
+async def _file(file: AttachmentContent, headers: Headers, place: ExitStack) -> Answer:
+    """A small file at once. Of a larger one the server holds no second copy, however slowly it is read."""
+    content = file.content_base64
+    media_type = served_media_type(file.media_type).encode()
+    headers = [
+        (b"content-disposition", disposition(file.file_name)),
+        (b"etag", f'"{file.sha256}"'.encode()),
+        *headers,
+    ]
+    if len(content) <= FILE_PIECE_BYTES:
+        return Answer(200, content, media_type, headers, FILE_HEADERS)
+    headers.append((b"content-length", b"%d" % len(content)))
+    first, rest = await _begun(_file_pieces(content), place)
+    return StreamedAnswer(200, first, media_type, headers, FILE_HEADERS, rest=rest)
+
+
+async def _begun(pieces: AsyncGenerator[bytes, None], place: ExitStack) -> tuple[bytes, AsyncGenerator[bytes, None]]:
+    """The first piece, and the others, which keep the place until they are taken or given up."""
+    first = await anext(pieces)
+    rest = _placed(pieces, place.pop_all())
+    await anext(rest)
+    return first, rest
+
+
+async def _placed(pieces: AsyncGenerator[bytes, None], place: ExitStack) -> AsyncGenerator[bytes, None]:
+    with place:
+        async with aclosing(pieces):
+            yield b""  # begun: from here on it is this generator that gives the place back
+            async for piece in pieces:
+                yield piece
+
+
+async def _file_pieces(content: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(content), FILE_PIECE_BYTES):
+        yield content[start : start + FILE_PIECE_BYTES]
+
+
+async def _export_pieces(export: ProjectExport) -> AsyncGenerator[bytes, None]:
+    """The export in pieces that are worth sending."""
+    kept = bytearray()
+    async with aclosing(export.chunks()) as chunks:
+        async for chunk in chunks:
+            kept += chunk
+            if len(kept) >= PIECE_BYTES:
+                yield bytes(kept)
+                kept.clear()
+    yield bytes(kept)
 
 
 def disposition(file_name: str) -> bytes:

@@ -15,11 +15,15 @@ from agent_mail_server.uploads import Uploads
 def written_by_hand(
     app: App, metrics: ServerMetrics, callers: Callers
 ) -> list[tuple[str, str, RestEndpoint | EventStreams]]:
-    """Method, path and endpoint; those that rows of the table have too take their place."""
+    """Method, path and endpoint; those that rows of the table have too take their place, with HEAD where GET is."""
     uploads = Uploads(app, metrics, callers, [BY_NAME["add_attachment"]])
     downloads = Downloads(app, metrics, callers, [BY_NAME["get_attachment"], BY_NAME["export_project"]])
     return [
         ("GET", "/api/events/stream", EventStreams(app, metrics, callers)),
         *uploads.routes(),
-        *downloads.routes(),
+        *(
+            (method, path, endpoint)
+            for got, path, endpoint in downloads.routes()
+            for method in ((got, "HEAD") if got == "GET" else (got,))
+        ),
     ]

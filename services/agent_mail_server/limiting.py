@@ -14,8 +14,10 @@ from agent_mail_core.errors import Limited
 from agent_mail_core.fields import Request
 from agent_mail_core.limits import Allowance, Budget, parse_budget
 from agent_mail_core.ports import App, Caller
+from agent_mail_core.projects import normal_ref
 
-ACTING_FIELDS = ("sender_name", "agent_name")
+ACTING_FIELDS = ("sender_name", "agent_name", "from_agent", "requester_name")
+PROJECT_FIELDS = ("project_slug", "human_key", "product_name")
 UNCOUNTED = frozenset({"health", "ready", "metrics"})
 Headers = list[tuple[bytes, bytes]]
 
@@ -103,15 +105,23 @@ def _headers(name: str, limit: int, window: int, remaining: int, seconds: int) -
 
 
 def _acting(request: Request) -> str:
-    """Which agent acts; an empty text when the request names none."""
-    field = _acting_field(type(request))
-    name = getattr(request, field) if field is not None else None
-    return f"/{getattr(request, 'project_slug', None)}/{name.lower()}" if name else ""
+    """Which agent acts, however it is spelled; an empty text when the request names none."""
+    agent_field, project_field = _acting_fields(type(request))
+    name = getattr(request, agent_field) if agent_field is not None else None
+    if not name:
+        return ""
+    ref = getattr(request, project_field) if project_field is not None else None
+    return f"/{normal_ref(ref) if ref else ''}/{name.lower()}"
 
 
 @lru_cache(maxsize=256)
-def _acting_field(request_type: type[Request]) -> str | None:
-    return next((field for field in ACTING_FIELDS if field in request_type.model_fields), None)
+def _acting_fields(request_type: type[Request]) -> tuple[str | None, str | None]:
+    """The fields of a request that name the acting agent, and its project."""
+    fields = request_type.model_fields
+    return (
+        next((field for field in ACTING_FIELDS if field in fields), None),
+        next((field for field in PROJECT_FIELDS if field in fields), None),
+    )
 
 
 @lru_cache(maxsize=8)

@@ -25,7 +25,8 @@ from agent_mail_core import database_urls
 from agent_mail_core.archive import Archive
 from agent_mail_core.clock import SystemClock
 from agent_mail_core.errors import AgentMailError
-from agent_mail_core.settings import Settings, SettingsError
+from agent_mail_core.settings import Settings
+from agent_mail_core.settings_errors import SettingsError
 from agent_mail_migrations.runner import migrate
 from agent_mail_server import requests_log
 from agent_mail_server.docs_page import base_address

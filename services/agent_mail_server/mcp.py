@@ -356,7 +356,9 @@ class McpEndpoint:
             takes_streams=post.takes_streams,
             stops_when_gone=session is None,
             progress_token=progress_token_from_params(post.message.params),
-            record=StreamRecord(self._app.stream_log, session) if session is not None and post.takes_streams else None,
+            record=StreamRecord(self._app.stream_log, session, post.message.id)
+            if session is not None and post.takes_streams
+            else None,
             is_subscription=is_subscription,
         )
 

@@ -14,7 +14,6 @@ from agent_mail_core.ports import App, Caller
 from agent_mail_core.sessions import Session
 from agent_mail_core.signals import Signal
 from agent_mail_server.mcp_calls import RunningCalls
-from agent_mail_server.mcp_channel import session_stream
 from agent_mail_server.mcp_held import HeldStreams
 from agent_mail_server.mcp_wire import Message, Refused
 
@@ -52,7 +51,7 @@ class McpSessions:
         await self._app.signals.send(Signal("ended", session.id))
         with suppress(Unavailable):  # both are forgotten after a while in any case
             await self._app.subscriptions.drop(session.id)
-            await self._app.stream_log.drop(session_stream(session.id))
+            await self._app.stream_log.drop(session.id)
 
     async def cancel(self, session: Session, message_id: object) -> None:
         """Stop the call that the session's client names, on whichever worker it runs."""

@@ -11,15 +11,23 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 
+from mcp_types import INTERNAL_ERROR, ErrorData, RequestId
 from mcp_types.version import is_version_at_least
 from starlette.types import Receive, Send
 
 from agent_mail_core.errors import Unavailable
 from agent_mail_core.sessions import Session
 from agent_mail_core.stream_log import StreamLog
-from agent_mail_server.mcp_wire import HeaderList
+from agent_mail_server.mcp_wire import HeaderList, error_message
 
 RECONNECT_MS = 1000
+LARGEST_KEPT = 256 * 1024
+"""Bytes of an event that is kept for a client that comes back."""
+
+NOT_KEPT = ErrorData(
+    code=INTERNAL_ERROR,
+    message="The answer was too large to keep it for later: ask again, after a write with the same idempotency_key.",
+)
 STREAM_HEADERS: HeaderList = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -55,13 +63,17 @@ def call_stream(session_id: str, token: str) -> str:
 class StreamRecord:
     """One POST's stream in the log of streams, from its first event on.
 
-    While the log is away events have no ids: the client gets them all the same, and cannot resume.
+    What is too large, or comes while the log is full or away, is not kept: such an event has no id, and whoever was not
+    there to see it asks again.
     """
 
-    def __init__(self, log: StreamLog, session: Session) -> None:
+    def __init__(self, log: StreamLog, session: Session, message_id: RequestId | None) -> None:
         self._log = log
         self._session = session
+        self._message_id = message_id
         self._token = ""
+        self._has_begun = False
+        self._has_last = False
 
     @property
     def is_primed(self) -> bool:
@@ -69,19 +81,24 @@ class StreamRecord:
         return primes_streams(self._session)
 
     async def add(self, data: bytes) -> bytes | None:
-        """Keep an event; the id that its client names to go on after it."""
+        """Keep an event; the id that its client names to go on after it, or None when it was not kept."""
+        self._has_last = False
+        if len(data) > LARGEST_KEPT:
+            return None
         self._token = self._token or secrets.token_hex(8)
         try:
             event_id = await self._log.append(call_stream(self._session.id, self._token), data)
         except Unavailable:
             return None
+        self._has_begun = self._has_last = True
         return f"{self._token}_{event_id}".encode()
 
     async def end(self) -> None:
-        """Nothing follows."""
-        if self._token:
+        """Nothing follows: the last event was the answer. When it was not kept, an error stands in its place."""
+        if self._has_begun:
+            last = b"" if self._has_last else error_message(self._message_id, NOT_KEPT)
             with suppress(Unavailable):
-                await self._log.end(call_stream(self._session.id, self._token))
+                await self._log.end(call_stream(self._session.id, self._token), last)
 
 
 class EventStream:

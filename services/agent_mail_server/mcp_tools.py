@@ -21,7 +21,8 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from agent_mail_core.errors import AgentMailError
+from agent_mail_core.attachments import AttachmentContent
+from agent_mail_core.errors import AgentMailError, AttachmentTooLarge
 from agent_mail_core.fields import Request, Result
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.suggestions import near_names
@@ -37,6 +38,9 @@ from agent_mail_server.schemas import result_schema, tool_schema
 logger = logging.getLogger(__name__)
 
 Toolset = Literal["all", "core"]
+
+LARGEST_FILE = 700 * 1024
+"""Bytes that get_attachment reads over MCP, and about what add_attachment takes there."""
 
 
 class ToolAnswer(NamedTuple):
@@ -97,6 +101,8 @@ class Tools:
         try:
             request = await self._checked(caller, operation, arguments)
             result = await perform(self._app, self._metrics, caller, operation, request)
+            if isinstance(result, AttachmentContent):
+                _check_fits(result)
             return ToolAnswer(result.to_json(), False)
         except AgentMailError as error:
             return ToolAnswer(_dumped(error_body(error, caller.request_id)), True)
@@ -117,6 +123,17 @@ class Tools:
         except AgentMailError:
             await count(self._app, caller, operation.is_write)
             raise
+
+
+def _check_fits(file: AttachmentContent) -> None:
+    """A tool's answer holds the file twice, in base64: of 10 MiB that would be 28. Raises AttachmentTooLarge."""
+    if file.size > LARGEST_FILE:
+        raise AttachmentTooLarge(
+            f"Over MCP a file may have at most {LARGEST_FILE} bytes: download it by REST.",
+            limit=LARGEST_FILE,
+            size=file.size,
+            suggestion=f"GET /api/attachment/{file.attachment_id}",
+        )
 
 
 def _dumped(body: dict[str, Any]) -> bytes:

@@ -146,7 +146,8 @@ class ResourceWatch:
         marks = []
         for watched in asked:
             if watched.agent_id is not None:
-                marks.append(str(positions[watched.agent_id]))
+                position = positions.get(watched.agent_id)
+                marks.append(str(position) if position is not None else watched.mark)
                 continue
             try:
                 marks.append(await mark_of(self._app, self._caller, watched.named))

@@ -35,6 +35,7 @@ from agent_mail_core.fields import Request, Result
 from agent_mail_core.hand_off import hand_off
 from agent_mail_core.health import health, metrics, ready
 from agent_mail_core.holding import force_release_file, release_file, renew_file
+from agent_mail_core.legal_holds import list_legal_holds, set_legal_hold
 from agent_mail_core.mailboxes import acknowledge_message, check_inbox, mark_read
 from agent_mail_core.message_search import search_messages
 from agent_mail_core.messages import get_message, list_outbox
@@ -60,6 +61,9 @@ from agent_mail_core.summarizing import summarize_thread
 from agent_mail_core.thread_preparation import prepare_thread
 from agent_mail_core.threads import get_thread, list_threads
 from agent_mail_core.waiting import wait_for_messages
+from agent_mail_core.webhook_adding import add_webhook
+from agent_mail_core.webhook_calls import list_webhook_deliveries, redeliver_webhook, test_webhook
+from agent_mail_core.webhooks import list_webhooks, remove_webhook
 
 UseCase = Callable[[Any, Any, Any], Awaitable[Result]]
 READ, WRITE, OVERSEE, ADMINISTRATE = Role.reader, Role.writer, Role.overseer, Role.admin
@@ -229,7 +233,16 @@ OPERATIONS: tuple[Operation, ...] = (
         is_tool=False,
         file_types=("application/json", "text/markdown", "text/html", "text/csv"),
     ),
+    # Webhooks
+    Operation(add_webhook, ("POST /api/webhook/add",), ADMINISTRATE, status=201, is_tool=False),
+    Operation(remove_webhook, ("POST /api/webhook/remove",), ADMINISTRATE, is_tool=False),
+    Operation(list_webhooks, ("GET /api/webhook/list",), ADMINISTRATE, is_tool=False),
+    Operation(list_webhook_deliveries, ("GET /api/webhook/deliveries",), ADMINISTRATE, is_tool=False),
+    Operation(test_webhook, ("POST /api/webhook/test",), ADMINISTRATE, is_tool=False, is_waiting=True),
+    Operation(redeliver_webhook, ("POST /api/webhook/redeliver",), ADMINISTRATE, is_tool=False, is_waiting=True),
     # Administration
+    Operation(set_legal_hold, ("POST /api/admin/hold/set",), ADMINISTRATE, is_repeatable=True, is_tool=False),
+    Operation(list_legal_holds, ("GET /api/admin/hold/list",), ADMINISTRATE, is_tool=False),
     Operation(list_dead_jobs, ("GET /api/admin/job/dead",), ADMINISTRATE, is_tool=False),
     Operation(retry_job, ("POST /api/admin/job/retry",), ADMINISTRATE, is_repeatable=True, is_tool=False),
     Operation(drop_job, ("POST /api/admin/job/drop",), ADMINISTRATE, is_repeatable=True, is_tool=False),

@@ -14,16 +14,29 @@ from agent_mail_server.operations import OPERATIONS, Operation
 from agent_mail_server.schemas import request_schema
 
 _GROUPS = {
+    "health": "Server",
+    "ready": "Server",
+    "metrics": "Server",
     "project": "Projects",
     "agent": "Agents",
     "message": "Mail",
     "inbox": "Mail",
     "outbox": "Mail",
+    "overseer": "Mail",
     "thread": "Threads",
-    "attachment": "Files",
-    "activity": "Activity",
+    "contact": "Contacts",
+    "file": "File reservations",
+    "build": "Build slots",
+    "product": "Products",
+    "session": "Sessions",
+    "review": "Reviews",
+    "attachment": "Attachments",
+    "activity": "Activity and archive",
+    "archive": "Activity and archive",
+    "webhook": "Webhooks",
+    "admin": "Administration",
 }
-SERVER_GROUP = "Server"
+"""By the first part of the path, `/api` apart. One that is not here is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +65,8 @@ class ErrorRow:
 
 def group(operation: Operation) -> str:
     """Under which heading it stands."""
-    parts = operation.routes[0].partition(" ")[2].split("/")
-    return _GROUPS.get(parts[2] if len(parts) > 2 else "", SERVER_GROUP)
+    path = operation.routes[0].partition(" ")[2]
+    return _GROUPS[path.removeprefix("/api").split("/")[1]]
 
 
 def grouped(operations: Iterable[Operation] = OPERATIONS) -> dict[str, list[Operation]]:

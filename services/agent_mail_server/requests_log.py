@@ -25,6 +25,9 @@ HELD_SECONDS = 0.02
 PIPE_BUF = 4096
 """Bytes that one write puts into a pipe in one piece, so that workers do not write into each other's lines."""
 
+PROBES = frozenset({"/health", "/api/health", "/ready", "/api/ready", "/metrics", "/api/metrics"})
+"""What balancers and monitors ask all the time: worth a line only when the answer is not well, or for debugging."""
+
 QUIET = ("httpx", "httpcore", "mcp", "_granian", "asyncio", "granian", "arq")
 """Libraries whose chatter below a warning helps nobody."""
 
@@ -80,6 +83,7 @@ class AccessLog:
     def __init__(self) -> None:
         self._logger: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
         self._is_on = self._logger.is_enabled_for(logging.INFO)
+        self._tells_all = self._logger.is_enabled_for(logging.DEBUG)
         configured = structlog.get_config()
         is_json = isinstance(configured["processors"][-1], structlog.processors.JSONRenderer)
         self._lines: structlog.BytesLogger | None = configured["logger_factory"]() if is_json else None
@@ -98,7 +102,8 @@ class AccessLog:
         code: str | None,
     ) -> None:
         """The line of one request; `path` without its query."""
-        if not self._is_on:
+        is_routine = status < 400 and path in PROBES
+        if not self._is_on or (is_routine and not self._tells_all):
             return
         facts: dict[str, Any] = {"method": method, "path": path, "status": status, "duration_ms": duration_ms}
         facts["request_id"] = request_id
@@ -108,10 +113,11 @@ class AccessLog:
             facts["operation"] = operation
         if code is not None:
             facts["code"] = code
+        level = "debug" if is_routine else "info"
         if self._lines is None:
-            self._logger.info("request", **facts)
+            self._logger.log(logging.DEBUG if is_routine else logging.INFO, "request", **facts)
         else:
-            facts |= {"event": "request", "level": "info", "timestamp": datetime.now(UTC)}
+            facts |= {"event": "request", "level": level, "timestamp": datetime.now(UTC)}
             self._hold(_json(facts))
 
     def _hold(self, line: bytes) -> None:

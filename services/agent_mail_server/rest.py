@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from agent_mail_core.errors import AgentMailError, Invalid, MalformedRequest
 from agent_mail_core.fields import Request, Result
 from agent_mail_core.health import Readiness
+from agent_mail_core.limits import Allowance
 from agent_mail_core.ports import App, Caller
 from agent_mail_server.arguments import parse_json, read_object, read_query
 from agent_mail_server.callers import Callers
 from agent_mail_server.deadlines import deadline
-from agent_mail_server.dispatch import counted, perform
-from agent_mail_server.http_request import Answer, ClientGone, HttpRequest
+from agent_mail_server.dispatch import counted, is_limited, perform
+from agent_mail_server.http_request import Answer, ClientGone, Headers, HttpRequest
 from agent_mail_server.limiting import count, limit_headers
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import OPERATIONS, Operation
@@ -32,9 +33,9 @@ class RestEndpoint:
     api: RestApi
     operation: Operation
 
-    async def answer(self, http: HttpRequest) -> Answer:
+    def answer(self, http: HttpRequest) -> Coroutine[Any, Any, Answer]:
         """Perform it for whoever asks."""
-        return await self.api.answer(self.operation, http)
+        return self.api.answer(self.operation, http)
 
 
 class RestApi:
@@ -60,18 +61,31 @@ class RestApi:
         """The answer of an operation. Raises AgentMailError, ClientGone."""
         http.operation = operation.name
         caller = http.caller = self._caller(operation, http)
+        request, headers = await self._counted(operation, caller, http)
+        return await self._answered(operation, caller, request, http, headers)
+
+    async def _counted(self, operation: Operation, caller: Caller, http: HttpRequest) -> tuple[Request, Headers]:
+        """What is asked for, and the headers that say what is left of its budget. Raises Limited."""
         try:
             request = await self._arguments(operation, http)
         except AgentMailError:
             await count(self._app, caller, operation.is_write)
             raise
-        allowance = await counted(self._app, self._metrics, caller, operation, request)
+        if not is_limited(caller, operation):
+            return request, []
+        return request, self._limits(operation, await counted(self._app, self._metrics, caller, operation, request))
+
+    def _limits(self, operation: Operation, allowance: Allowance | None) -> Headers:
+        return limit_headers(operation.is_write, self._app, allowance) if allowance is not None else []
+
+    async def _answered(
+        self, operation: Operation, caller: Caller, request: Request, http: HttpRequest, headers: Headers
+    ) -> Answer:
         performing = perform(self._app, self._metrics, caller, operation, request, is_counted=True)
         if operation.waits(request):
             result = await _while_connected(performing, http)
         else:
             result = await performing
-        headers = limit_headers(operation.is_write, self._app, allowance) if allowance is not None else []
         return Answer(_status(operation, result), result.to_json(), headers=headers)
 
     def _caller(self, operation: Operation, http: HttpRequest) -> Caller:

@@ -10,8 +10,9 @@ from typing import Any
 
 import structlog
 
+from agent_mail_archive.asking import RemoteArchive
 from agent_mail_cluster.memory.waiters import MemoryWaiters
-from agent_mail_core.archive import Archive
+from agent_mail_core.archive import ANSWER_SECONDS, Archive, ArchiveReader
 from agent_mail_core.clock import SystemClock
 from agent_mail_core.health import DatabaseWatch
 from agent_mail_core.ports import App, Store
@@ -19,6 +20,8 @@ from agent_mail_core.presence import FLUSH_SECONDS, PresenceLog
 from agent_mail_core.settings import Settings
 from agent_mail_core.version import version
 from agent_mail_core.waiting import InboxWatch
+from agent_mail_embeddings.opening import open_query_vectors
+from agent_mail_outbound.opening import open_outbound
 from agent_mail_server.app import AgentMailServer
 from agent_mail_server.cluster import Cluster, cluster
 from agent_mail_server.mcp import McpEndpoint
@@ -85,7 +88,12 @@ async def running_server(
     presence = PresenceLog(clock)
     drainage = Drainage()
     database = DatabaseWatch(store)
-    async with cluster(settings, clock) as ports, open_summarizer(settings) as summarizer:
+    async with (
+        cluster(settings, clock) as ports,
+        open_summarizer(settings) as summarizer,
+        open_outbound(settings) as outbound,
+        open_query_vectors(settings) as query_vectors,
+    ):
         app = App(
             store=store,
             wakeups=ports.wakeups,
@@ -107,7 +115,10 @@ async def running_server(
             is_database_away=lambda: database.is_away,
             jobs=ports.jobs,
             archive=archive,
+            archive_reader=_reader(settings, store, ports),
             summarizer=summarizer,
+            outbound=outbound,
+            query_vectors=query_vectors,
             dependencies=ports.dependencies,
         )
         mcp = McpEndpoint(app, metrics)
@@ -122,6 +133,14 @@ async def running_server(
             await asyncio.wait(background)
             asgi.flush_log()
             await _flush_once(presence, store, everything=True)
+
+
+def _reader(settings: Settings, store: Store, ports: Cluster) -> ArchiveReader | None:
+    """In a cluster, one that asks job workers, and gives up before the request does."""
+    if ports.questions is None:
+        return None
+    patience = min(ANSWER_SECONDS, settings.request_timeout_seconds * 0.95)
+    return RemoteArchive(ports.questions, store.identity, patience)
 
 
 @asynccontextmanager

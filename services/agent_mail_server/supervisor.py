@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from agent_mail_core.settings import Settings, SettingsError
+from agent_mail_core.settings import Settings
+from agent_mail_core.settings_errors import SettingsError
 from agent_mail_server.listening import another_like
 
 STARTED_WELL = 10.0

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.types import Message, Receive
 
-from agent_mail_core.errors import MalformedRequest, Overloaded
+from agent_mail_core.errors import MalformedRequest
+from agent_mail_core.fields import Request
 from agent_mail_core.file_names import OCTETS
+from agent_mail_core.ports import App, Caller
 from agent_mail_server.arguments import parse_json
-from agent_mail_server.http_request import HttpRequest
+from agent_mail_server.callers import Callers
+from agent_mail_server.dispatch import counted
+from agent_mail_server.http_request import Headers, HttpRequest
+from agent_mail_server.metrics import ServerMetrics
+from agent_mail_server.operations import OPERATIONS, Operation
+from agent_mail_server.places import Places
 from agent_mail_server.rest import RestApi
 
 if TYPE_CHECKING:
@@ -21,35 +30,63 @@ MAX_BODY_BYTES = 14 * 1024 * 1024
 """10 MiB in base64, and the other arguments."""
 
 UPLOAD_TIMEOUT = 60.0
-UPLOADS_AT_ONCE = 8
-"""Of a worker: each may take three times its body's size of memory."""
+UPLOAD_PATIENCE, UPLOAD_PACE = 5.0, 64 * 1024
+"""Seconds that a body may be behind so many bytes a second: one that stands still keeps its place no longer."""
+
+UPLOADS_AT_ONCE, UPLOADS_OF_ONE = 8, 6
+"""Of a worker and of one caller: each may take three times its body's size of memory."""
+
+MOST_MARKS = 4096
+"""Brackets and commas in JSON: an upload is flat, and 14 MiB of small lists take seconds to parse."""
 
 MAX_PARTS = 16
 FILE_PART, CONTENT_FIELD = "file", "content_base64"
 
 
 class Uploads(RestApi):
-    """REST, but for how the arguments come in."""
+    """REST, but for how the arguments come in: each upload counts for its caller before its body is read."""
 
-    _at_once = 0
+    def __init__(
+        self, app: App, metrics: ServerMetrics, callers: Callers, operations: Iterable[Operation] = OPERATIONS
+    ) -> None:
+        super().__init__(app, metrics, callers, operations)
+        self._places = Places(UPLOADS_AT_ONCE, UPLOADS_OF_ONE, "takes no more uploads")
+
+    async def _counted(self, operation: Operation, caller: Caller, http: HttpRequest) -> tuple[Request, Headers]:
+        headers = self._limits(operation, await counted(self._app, self._metrics, caller, operation, None))
+        with self._places.place(caller):
+            return await self._arguments(operation, http), headers
 
     async def _json(self, http: HttpRequest) -> Any:
-        if self._at_once >= UPLOADS_AT_ONCE:
-            raise Overloaded("The server takes no more uploads right now; try again shortly.")
-        self._at_once += 1
+        http.receive = _Paced(http.receive).receive
         try:
-            async with asyncio.timeout(UPLOAD_TIMEOUT):
-                body = await http.body(MAX_BODY_BYTES)
-            media_type, options = parse_options_header(http.headers.get(b"content-type", b""))
-            if media_type == b"multipart/form-data":
-                return await asyncio.to_thread(form_arguments, options.get(b"boundary", b""), body)
-            if media_type != b"application/json":
-                raise MalformedRequest("The body must be JSON, or multipart/form-data with the part `file`.")
-            return await asyncio.to_thread(parse_json, body, self._app.settings.max_json_depth)
+            body = await http.body(MAX_BODY_BYTES)
         except TimeoutError:
             raise MalformedRequest("The body did not arrive in time.") from None
-        finally:
-            self._at_once -= 1
+        media_type, options = parse_options_header(http.headers.get(b"content-type", b""))
+        if media_type == b"multipart/form-data":
+            return await asyncio.to_thread(form_arguments, options.get(b"boundary", b""), body)
+        if media_type != b"application/json":
+            raise MalformedRequest("The body must be JSON, or multipart/form-data with the part `file`.")
+        if sum(body.count(mark) for mark in (b"[", b"{", b",")) > MOST_MARKS:
+            raise MalformedRequest(f"The body has more than {MOST_MARKS} brackets and commas, which no upload has.")
+        return await asyncio.to_thread(parse_json, body, self._app.settings.max_json_depth)
+
+
+class _Paced:
+    """A body that has to keep coming, or TimeoutError is raised."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._began = asyncio.get_running_loop().time()
+        self._size = 0
+
+    async def receive(self) -> Message:
+        seconds = min(UPLOAD_PATIENCE + self._size / UPLOAD_PACE, UPLOAD_TIMEOUT)
+        async with asyncio.timeout_at(self._began + seconds):
+            message = await self._receive()
+        self._size += len(message.get("body", b""))
+        return message
 
 
 class _Form:
@@ -116,6 +153,8 @@ def form_arguments(boundary: bytes, body: bytes) -> dict[str, Any]:
             from_file = {CONTENT_FIELD: bytes(content), **_about_file(headers, options)}
         else:
             arguments[name] = _text(bytes(content))
+    if from_file and CONTENT_FIELD in arguments:
+        raise MalformedRequest(f"The form has a part {FILE_PART} and {CONTENT_FIELD}: give one of them.")
     return {**from_file, **arguments}
 
 

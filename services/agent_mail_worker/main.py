@@ -21,14 +21,18 @@ from agent_mail_core.errors import AgentMailError
 from agent_mail_core.jobs import Handlers
 from agent_mail_core.ports import App, Clock, Store
 from agent_mail_core.presence import PresenceLog
-from agent_mail_core.settings import Settings, SettingsError
+from agent_mail_core.settings import Settings
+from agent_mail_core.settings_errors import SettingsError
 from agent_mail_core.version import version
+from agent_mail_embeddings.opening import open_query_vectors
+from agent_mail_outbound.opening import open_outbound
 from agent_mail_server import requests_log
 from agent_mail_server.cluster import Cluster, cluster
 from agent_mail_server.errors import STATUS_AND_EXIT
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_store.opening import open_store
 from agent_mail_summaries.opening import open_summarizer
+from agent_mail_worker.answering import answering
 from agent_mail_worker.jobs import HANDLERS
 from agent_mail_worker.metrics import JobMetrics
 from agent_mail_worker.working import working
@@ -71,9 +75,15 @@ async def _work(settings: Settings, handlers: Handlers) -> int:
             cluster(settings, clock) as ports,
             open_archive(settings) as archive,
             open_summarizer(settings) as summarizer,
+            open_outbound(settings) as outbound,
+            open_query_vectors(settings) as query_vectors,
         ):
-            app = replace(_app(settings, store, ports, clock, is_told), archive=archive, summarizer=summarizer)
-            async with working(app, ports.hear_jobs, metrics, STOP_PATIENCE, handlers):
+            app = _app(settings, store, ports, clock, is_told)
+            app = replace(app, archive=archive, summarizer=summarizer, outbound=outbound, query_vectors=query_vectors)
+            async with (
+                answering(app, ports.questions),
+                working(app, ports.hear_jobs, metrics, STOP_PATIENCE, handlers),
+            ):
                 _serve_metrics(settings, metrics)
                 log.info("working", pid=os.getpid(), database=store.engine)
                 await is_told.wait()

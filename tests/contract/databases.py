@@ -62,6 +62,10 @@ class Database(Protocol):
         """Change rows in SQL that every engine understands, as no operation of this stage does."""
         ...
 
+    async def count(self, query: str) -> int:
+        """How many rows a query in SQL that every engine understands has."""
+        ...
+
 
 _EVENTS = """
     SELECT e.kind, e.team_id, e.project_id, e.agent_id, e.message_id, e.data, o.topic
@@ -121,6 +125,9 @@ class SqliteDatabase(Database):
         for statement in statements:
             self._run(statement)
 
+    async def count(self, query: str) -> int:
+        return len(self._run(query))
+
 
 class PostgresDatabase(Database):
     def __init__(self, url: str) -> None:
@@ -170,3 +177,7 @@ class PostgresDatabase(Database):
         async with self._connection() as connection:
             for statement in statements:
                 await connection.execute(statement)
+
+    async def count(self, query: str) -> int:
+        async with self._connection() as connection:
+            return len(await connection.fetch(query))

@@ -20,6 +20,7 @@ from agent_mail_core.holding import (
     renew_file,
 )
 from agent_mail_core.path_checks import CheckedPaths, CheckPaths, check_paths
+from agent_mail_core.ports import Role
 from agent_mail_core.reservations import ListReservations, ReservationPage, list_reservations
 from agent_mail_core.reserving import Reserved, ReserveFile, reserve_file
 from agent_mail_core.slot_holding import (
@@ -49,9 +50,18 @@ async def renew(office: Office, name: str, *paths: str, **more: Any) -> RenewedR
     return await renew_file(office.app, office.caller, request)
 
 
-async def force(office: Office, name: str, reservation_id: int, reason: str = "urgent") -> ForceReleased:
-    request = ForceReleaseFile(project_slug=office.slug, agent_name=name, reservation_id=reservation_id, reason=reason)
+async def force(
+    office: Office, name: str, reservation_id: int, reason: str = "urgent", override: bool = False
+) -> ForceReleased:
+    request = ForceReleaseFile(
+        project_slug=office.slug, agent_name=name, reservation_id=reservation_id, reason=reason, override=override
+    )
     return await force_release_file(office.app, office.caller, request)
+
+
+async def force_through(office: Office, name: str, reservation_id: int, reason: str = "urgent") -> ForceReleased:
+    """As an administrator, whatever the holder does."""
+    return await force(office.of("root", Role.admin), name, reservation_id, reason, override=True)
 
 
 async def check(office: Office, *paths: str, agent_name: str | None = None) -> CheckedPaths:

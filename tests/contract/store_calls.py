@@ -18,13 +18,24 @@ from agent_mail_core.archive import Archives, ArchiveState
 from agent_mail_core.attachments import Attachments, NewAttachment
 from agent_mail_core.build_slots import BuildSlots
 from agent_mail_core.contacts import Contacts, NewContact
+from agent_mail_core.embeddings import Embeddings, NewVector, Sought, vector_of
 from agent_mail_core.events import EventFilter, EventPosition, Events, NewEvent
 from agent_mail_core.idempotency import NO_AGENT, Idempotency, IdempotencyScope
-from agent_mail_core.ids import AgentId, MessageId, Principal, ProjectId, ReservationId, TeamId, ThreadId
+from agent_mail_core.ids import (
+    AgentId,
+    MessageId,
+    Principal,
+    ProjectId,
+    ReservationId,
+    TeamId,
+    ThreadId,
+    WebhookDeliveryId,
+    WebhookId,
+)
 from agent_mail_core.jobs import Jobs
 from agent_mail_core.leases import Leases
 from agent_mail_core.mailboxes import Mailboxes
-from agent_mail_core.message_search import MessageSearch
+from agent_mail_core.message_search import MessageSearch, SearchFilter
 from agent_mail_core.messages import Messages
 from agent_mail_core.ports import Transaction
 from agent_mail_core.products import Products
@@ -32,10 +43,13 @@ from agent_mail_core.project_deletion import ProjectDeletions
 from agent_mail_core.project_export import ProjectExports, Section
 from agent_mail_core.projects import Projects
 from agent_mail_core.reservations import NewReservation, Renewal, Reservations
+from agent_mail_core.retention import Retention, RetentionPolicy
 from agent_mail_core.reviews import NewReview, Reviews
+from agent_mail_core.search_query import parse
 from agent_mail_core.summaries import NewSummary, Summaries
 from agent_mail_core.sweeps import Sweeps
 from agent_mail_core.threads import Threads
+from agent_mail_core.webhooks import Attempt, NewWebhook, Webhooks
 
 PROTOCOLS: dict[str, type] = {
     "projects": Projects,
@@ -59,7 +73,11 @@ PROTOCOLS: dict[str, type] = {
     "products": Products,
     "archives": Archives,
     "summaries": Summaries,
+    "retention": Retention,
+    "webhooks": Webhooks,
+    "embeddings": Embeddings,
 }
+POLICY = RetentionPolicy(timedelta(days=30), 1000, True)
 HOUR = timedelta(hours=1)
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 LOCAL = Principal("local")
@@ -182,7 +200,7 @@ async def _read_background(db: Any, at: Place) -> None:
     await db.sweeps.newest_outbox("archive", 21)
     await db.sweeps.outbox("archive", 0, 21)
     await db.sweeps.expired_leases(21)
-    await db.project_deletions.unpurged(21)
+    await db.project_deletions.unpurged(True, 21)
     await db.project_exports.last_message(at.project)
     await db.project_exports.threads(at.project, ThreadId(0), 21)
     for section in get_args(Section):
@@ -201,6 +219,40 @@ async def _read_background(db: Any, at: Place) -> None:
     await db.summaries.newest_messages(at.thread, MessageId(0), at.message, 21)
     await db.summaries.bodies([at.message], 100)
     await db.summaries.count_messages(at.thread, MessageId(0), at.message)
+    await db.retention.due(POLICY, ProjectId(0), 21)
+    await db.retention.holds(at.team, "a", 21)
+    await _read_webhooks(db, at)
+    await _read_meaning(db, at)
+
+
+async def _read_meaning(db: Any, at: Place) -> None:
+    model = await db.embeddings.model(at.team, "model", 8)
+    assert model is not None
+    await db.embeddings.missing(model.id, at.project, 21)
+    await db.embeddings.behind("model", 8, 21)
+    await db.embeddings.lately("model", 8, 21)
+    texts = ("word", "from:Ann word", 'word -not "a phrase"', "thread:T-1 word after:2020-01-01", "word OR from:Ann")
+    for text, projects, agent, since in product(
+        texts, (None, (at.project,), (at.project, ProjectId(9))), (None, at.agent), (None, PAST)
+    ):
+        query, wanted = parse(text), SearchFilter(at.team, projects, agent, True, since)
+        await db.embeddings.is_wide(model.id, projects, 0)
+        await db.message_search.ranked(query, wanted, 21)
+        await db.message_search.nearest(Sought(model.id, vector_of([1.0] * 8, 8), query.demands), wanted, 21)
+    await db.message_search.records([at.message])
+
+
+async def _read_webhooks(db: Any, at: Place) -> None:
+    webhook, delivery = WebhookId(1), WebhookDeliveryId(1)
+    await db.webhooks.find(at.team, webhook)
+    for project in (None, at.project):
+        await db.webhooks.page(at.team, project, WebhookId(0), 21)
+    await db.webhooks.target(webhook)
+    await db.webhooks.tells_of(at.project)
+    await db.webhooks.behind(WebhookId(0), 21)
+    for before in (None, delivery):
+        await db.webhooks.deliveries(webhook, before, 21)
+    await db.webhooks.delivery(webhook, delivery)
 
 
 async def prepare(db: Transaction, at: Place, called: set[str]) -> None:
@@ -214,6 +266,9 @@ async def prepare(db: Transaction, at: Place, called: set[str]) -> None:
     )
     await noted.attachments.linkable(at.agent, ["public"])
     await noted.attachments.link(at.message, [file.id])
+    model = await noted.embeddings.use(at.team, "model", 8)
+    await noted.embeddings.keep(model.id, [NewVector(at.message, vector_of([1.0] * 8, 8))])
+    await noted.embeddings.advance(model.id, at.project, 1, HOUR)
 
 
 async def write_all(db: Transaction, at: Place, called: set[str]) -> None:
@@ -292,12 +347,32 @@ async def _write_background(db: Any, at: Place) -> None:
     overdue = await db.sweeps.overdue(timedelta(0), 21)
     await db.sweeps.escalated(overdue)
     await db.sweeps.forget_keys(HOUR, 21)
-    await db.events.forget(PAST, 21)
+    await db.events.forget(at.project, timedelta(days=365), 21)
     position = EventPosition(1, 1)
     await db.archives.record(at.project, None, ArchiveState("a" * 40, "b" * 40, position, 1, None))
     await db.archives.record_push(at.project, "a" * 40)
     await db.summaries.keep(NewSummary(at.thread, "extractive", at.message, 1, "{}", "{}", True))
     await db.summaries.discard(at.thread)
+    await db.retention.hold(at.project, "reason", "local")
+    await db.retention.lift(at.project)
+    await db.retention.remove(at.project, POLICY, MessageId(0), 21)
+    await db.retention.discard_summaries([at.thread])
+    await _write_webhooks(db, at)
+    await db.embeddings.complete("model", 8, HOUR)
+    await db.embeddings.used("model", 8)
+    await db.embeddings.forget(-HOUR, 21)
+
+
+async def _write_webhooks(db: Any, at: Place) -> None:
+    webhook = (await db.webhooks.add(NewWebhook(at.team, at.project, "https://a.example/", (), "whsec_"), 50)).id
+    attempt = Attempt(webhook, EventPosition(1, 1), "message.sent", 500, "status 500")
+    await db.webhooks.move_on(webhook, attempt.position)
+    await db.webhooks.failed(attempt, HOUR)
+    await db.webhooks.failed(attempt, None)
+    await db.webhooks.delivered(attempt)
+    await db.webhooks.switch_off(attempt, "reason")
+    await db.webhooks.switch_on(webhook)
+    await db.webhooks.remove(at.team, webhook)
 
 
 async def _write_ends(db: Any, at: Place) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from agent_mail_core.admission import STRANGERS, Acquaintance, Pair
 from agent_mail_core.agents import Actor
-from agent_mail_core.contacts import NewContact, request_contacts
+from agent_mail_core.contact_requests import request_contacts
+from agent_mail_core.contacts import NewContact
 from agent_mail_core.products import (
     EnsureProduct,
     LinkProject,
@@ -128,7 +129,7 @@ async def test_who_was_written_to_answers_in_that_thread_alone(book: Book, depot
 
 async def test_a_refused_send_asks_for_what_it_lacked(book: Book, depot: Book, database: Database) -> None:
     ann, bob, zoe = await book.actor("Ann"), await book.actor("Bob"), await depot.actor("Zoe")
-    made = await request_contacts(book.office.app, TEAM, [(ann, zoe), (ann, bob), (ann, zoe)])
+    made = await request_contacts(book.office.app, book.office.caller, [(ann, zoe), (ann, bob), (ann, zoe)])
     assert sorted(made) == sorted([(ann.agent.id, zoe.agent.id), (ann.agent.id, bob.agent.id)])
     assert await depot.all("Zoe") == [("Ann@office", "incoming", "pending")]
     told = [event for event in await database.events() if event.kind == "contact.requested"]
@@ -137,9 +138,9 @@ async def test_a_refused_send_asks_for_what_it_lacked(book: Book, depot: Book, d
         (ann.agent.id, bob.project.id),
     ]
     before = await database.dump()
-    assert await request_contacts(book.office.app, TEAM, [(ann, zoe), (ann, bob)]) == made
+    assert await request_contacts(book.office.app, book.office.caller, [(ann, zoe), (ann, bob)]) == made
     assert await database.dump() == before
-    assert await request_contacts(book.office.app, TEAM, []) == {}
+    assert await request_contacts(book.office.app, book.office.caller, []) == {}
 
 
 async def test_what_was_decided_meanwhile_is_not_asked_for(book: Book, depot: Book) -> None:
@@ -147,11 +148,11 @@ async def test_what_was_decided_meanwhile_is_not_asked_for(book: Book, depot: Bo
     await book.add("Ann", "Bob")
     await book.add("Ann", "Zoe@depot")
     await depot.respond("Zoe", "Ann@office", False)
-    assert await request_contacts(book.office.app, TEAM, [(ann, bob), (ann, zoe)]) == {}
+    assert await request_contacts(book.office.app, book.office.caller, [(ann, bob), (ann, zoe)]) == {}
 
 
 async def test_both_sides_at_once_are_contacts(book: Book, depot: Book) -> None:
     ann, zoe = await book.actor("Ann"), await depot.actor("Zoe")
-    app = book.office.app
-    await asyncio.gather(request_contacts(app, TEAM, [(ann, zoe)]), request_contacts(app, TEAM, [(zoe, ann)]))
+    app, caller = book.office.app, book.office.caller
+    await asyncio.gather(request_contacts(app, caller, [(ann, zoe)]), request_contacts(app, caller, [(zoe, ann)]))
     assert [known.tie for known in await between(book, pair(ann, zoe))] == ["accepted"]

@@ -203,10 +203,13 @@ async def test_a_missed_name_brings_up_to_three_near_ones(office: Office) -> Non
     assert missed.value.data["suggestion"] == "list_agents"
 
 
-async def test_a_missed_name_near_to_none_is_told_to_register(office: Office) -> None:
+async def test_only_who_would_act_as_an_unknown_agent_is_told_to_register(office: Office) -> None:
     with pytest.raises(AgentNotFound) as missed:
         await office.whois("Wxyz")
     assert "near" not in missed.value.data
+    assert missed.value.data["suggestion"] == "list_agents"
+    with pytest.raises(AgentNotFound) as missed:
+        await office.inbox("Wxyz")
     assert missed.value.data["suggestion"] == "register_agent"
 
 
@@ -265,7 +268,7 @@ async def test_updating_and_retiring_belong_to_the_owner(office: Office, databas
     before = await database.dump()
     with pytest.raises(AgentNotYours) as refused:
         await stranger.update("Ann", model="m-2")
-    assert refused.value.data == {"agent_name": "Ann"}
+    assert refused.value.data == {"agent_name": "Ann", "suggestion": "register_agent"}
     with pytest.raises(AgentNotYours):
         await stranger.retire("Ann")
     assert await database.dump() == before
@@ -312,6 +315,16 @@ async def test_last_activity_only_moves_forward_and_unknown_agents_are_passed_ov
         async with office.app.store.write() as db:
             await db.agents.touch({agent.id: at, AgentId(987_654_321): at})
         assert (await record(office, "Ann")).last_active_at == later
+
+
+async def test_registering_again_counts_as_activity(office: Office) -> None:
+    before = await record(office, "Ann")
+    again = await office.register("Ann")
+    assert again.agent.last_active_at > before.last_active_at
+    later = again.agent.last_active_at + timedelta(hours=1)
+    async with office.app.store.write() as db:
+        await db.agents.touch({before.id: later})
+    assert (await office.register("Ann")).agent.last_active_at == later
 
 
 async def test_touching_nobody_is_fine(store: Store) -> None:

@@ -8,16 +8,9 @@ from pydantic import ValidationError
 
 from agent_mail_core.acquiring import AcquireBuildSlot
 from agent_mail_core.agents import the_agent
+from agent_mail_core.build_slot_errors import SlotCapacityMismatch, SlotNotFound, SlotNotHeld, TooManySlots
 from agent_mail_core.build_slots import Slot, active_slots, slots_held
-from agent_mail_core.errors import (
-    AgentNotYours,
-    AgentRetired,
-    ProjectNotFound,
-    SlotCapacityMismatch,
-    SlotNotFound,
-    SlotNotHeld,
-    TooManySlots,
-)
+from agent_mail_core.errors import AgentNotYours, AgentRetired, ProjectNotFound
 from agent_mail_core.ports import Role
 from agent_mail_core.reservations import live_reservations
 from agent_mail_core.slot_holding import SetSlotCapacity, set_slot_capacity

@@ -3,15 +3,17 @@
 import pytest
 
 from agent_mail_cluster.memory import sessions as memory_sessions
+from agent_mail_cluster.memory import stream_log as memory_stream_log
 from agent_mail_cluster.memory.sessions import MemorySessions
 from agent_mail_cluster.memory.stream_log import MemoryStreamLog
 from agent_mail_cluster.memory.subscriptions import MemorySubscriptions
 from agent_mail_cluster.memory.waiters import MemoryWaiters
 from agent_mail_cluster.memory.wakeups import MemoryWakeups
 from agent_mail_core.clock import SystemClock
-from agent_mail_core.errors import TooManyWaiters
+from agent_mail_core.errors import TooManyWaiters, Unavailable
 from agent_mail_core.ids import Principal, TeamId
 from agent_mail_core.sessions import MAX_SESSIONS_A_PRINCIPAL
+from agent_mail_core.stream_log import EVENT_COST, MAX_EVENTS, MAX_OWNER_BYTES
 
 TEAM, OTHER_TEAM = TeamId(1), TeamId(2)
 ANN, BOB = Principal("token:1"), Principal("token:2")
@@ -99,6 +101,33 @@ async def test_a_log_and_subscriptions_that_are_not_used_take_no_memory(clock: H
     assert (await log.read_after("s7", None)).events == []
     assert await subscriptions.uris("s7") == frozenset()
     assert (len(log), len(subscriptions)) == (0, 0)
+
+
+async def test_logs_of_all_owners_together_are_bounded(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_stream_log, "MAX_BYTES", 1000)
+    log = MemoryStreamLog(clock, MemoryWakeups(), int(TTL))
+    for number in range(50):
+        await log.append(f"s{number}:1", b"x" * 300)
+        assert log.size <= 1000
+    assert (await log.read_after("s46:1", None)).events == []
+    assert len((await log.read_after("s49:1", None)).events) == 1
+    for number in range(MAX_EVENTS + 5):
+        await log.append("s:1", b"%d" % (number % 10))
+    assert log.size <= 1000
+    await log.drop("s")
+    clock.time += TTL
+    await log.append("t:1", b"")
+    assert (len(log), log.size) == (1, 0)
+
+
+async def test_an_owner_may_append_again_when_its_logs_are_gone(clock: Hand) -> None:
+    log = MemoryStreamLog(clock, MemoryWakeups(), int(TTL))
+    piece = b"x" * (MAX_OWNER_BYTES - EVENT_COST)
+    await log.append("s:1", piece)
+    with pytest.raises(Unavailable):
+        await log.append("s:2", b"")
+    clock.time += TTL
+    await log.append("s:2", piece)
 
 
 # --- waiters ----------------------------------------------------------------------------------------------------------

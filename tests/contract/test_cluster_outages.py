@@ -99,7 +99,7 @@ async def test_past_the_limit_the_principals_oldest_ends_everywhere(server: Valk
             assert await two.sessions.get(session.id) == session
         await one.sessions.delete(anns[1].id)
         anns += [await two.sessions.create(TEAM, ANN, "v", {}) for _ in range(2)]
-        await until(lambda: two.sessions.cached == 2)
+        await until(lambda: len(two.sessions._copies) == 2)
         assert [await two.sessions.get(s.id) is not None for s in anns] == [False, False, True, True, True]
         assert await two.sessions.get(bobs.id) == bobs
 
@@ -129,7 +129,7 @@ async def test_a_worker_that_hears_nothing_asks_redis_each_time(workers: Pair) -
     session = await one.sessions.create(TEAM, ANN, "v", {})
     assert await two.sessions.get(session.id) == session
     await two.subscriber.close()
-    assert two.sessions.cached == 0
+    assert not two.sessions._copies
     await one.sessions.delete(session.id)
     assert await two.sessions.get(session.id) is None
     await two.subscriber.open()

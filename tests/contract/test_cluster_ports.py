@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack
 import pytest
 import redis
 
-from agent_mail_core.errors import Limited
+from agent_mail_core.errors import Limited, Unavailable
 from agent_mail_core.ids import Principal, TeamId
 from agent_mail_core.signals import Signal
-from agent_mail_core.stream_log import MAX_EVENTS, StreamEvent
+from agent_mail_core.stream_log import MAX_EVENTS, MAX_OWNER_BYTES, StreamEvent
 from agent_mail_core.subscriptions import MAX_SUBSCRIPTIONS, subscriptions_topic
 from tests.contract.clusters import Worker, memory_worker, redis_workers, until
 
@@ -166,14 +166,48 @@ async def test_a_log_keeps_the_newest_events_and_tells_of_a_gap(workers: Pair) -
     page = await log.read_after("s:1", first)
     assert page.has_gap
     assert page.events[0].id == ids[0]
-    await log.drop("s:1")
-    await log.drop("s:1")
+    await log.drop("s")
+    await log.drop("s")
     page = await log.read_after("s:1", ids[-1])
     assert (page.events, page.is_ended, page.has_gap) == ([], False, True)
     later = await log.append("s:1", b"later")
     page = await log.read_after("s:1", ids[-1])
     assert [event.id for event in page.events] == [later]
     assert page.has_gap
+
+
+async def test_an_end_may_be_an_event(workers: Pair) -> None:
+    first = await workers[0].stream_log.append("s:1", b"first")
+    await workers[0].stream_log.end("s:1", b"last")
+    page = await workers[1].stream_log.read_after("s:1", first)
+    assert ([event.data for event in page.events], page.is_ended) == ([b"last"], True)
+    assert (await workers[1].stream_log.read_after("s:1", page.events[0].id)).events == []
+
+
+async def test_an_owner_has_a_budget_of_bytes_for_all_logs_on_all_workers(workers: Pair) -> None:
+    piece = b"x" * (MAX_OWNER_BYTES // 8)
+    for number in range(7):
+        await workers[number % 2].stream_log.append(f"s:{number}", piece)
+    for worker in workers:
+        with pytest.raises(Unavailable):
+            await worker.stream_log.append("s:8", piece)
+        await worker.stream_log.append("s:9", b"small")
+        await worker.stream_log.end("s:1", b"the end is free")
+        await worker.stream_log.append("other:1", piece)
+    assert (await workers[1].stream_log.read_after("s:8", None)).events == []
+
+
+async def test_all_logs_of_an_owner_are_dropped_and_its_budget_is_free(workers: Pair) -> None:
+    here, there = workers[0].stream_log, workers[1].stream_log
+    for number in range(7):
+        await here.append(f"s:{number}", b"x" * (MAX_OWNER_BYTES // 8))
+    await here.append("s2:1", b"another's")
+    await there.drop("s")
+    for number in range(7):
+        assert (await here.read_after(f"s:{number}", None)).events == []
+    assert len((await here.read_after("s2:1", None)).events) == 1
+    for number in range(7):
+        await here.append(f"s:{number}", b"x" * (MAX_OWNER_BYTES // 8))
 
 
 @pytest.mark.parametrize("event_id", ["", "x", "1", "-", "1-1\n", "9" * 30 + "-0", "$", "(1-1"])

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from agent_mail_core.contacts import request_contacts
+from agent_mail_core.contact_requests import request_contacts
 from agent_mail_core.ports import App
 from tests.contract.contact_book import Book
 from tests.contract.databases import Database
-from tests.contract.office import TEAM, Office
+from tests.contract.office import Office
 from tests.contract.test_races import insisting, outcomes
 
 Books = Callable[[int], Book]
@@ -42,6 +42,7 @@ async def test_20_acceptances_of_one_request_are_one(books: Books, database: Dat
     assert len({answer.model_dump_json() for answer in answers}) == 1
     assert answers[0].status == "accepted"
     assert await kinds(database) == {"contact.requested": 1, "contact.accepted": 1}
+    assert [(await books(0).office.inbox(name)).unread_count for name in ("Ann", "Bob")] == [1, 1]
 
 
 async def test_20_requests_make_one_contact(books: Books, database: Database) -> None:
@@ -84,17 +85,19 @@ async def test_20_blocks_are_one(books: Books, database: Database) -> None:
     assert await kinds(database) == {"contact.blocked": 1}
 
 
-async def test_refused_sends_at_once_ask_once_a_pair(books: Books, database: Database) -> None:
+async def test_refused_sends_at_once_ask_once_a_pair(books: Books, office: Office, database: Database) -> None:
     names = ("Bob", "Cid", "Dot")
     ann, *others = [await books(0).actor(name) for name in ("Ann", *names)]
 
     async def asking(number: int) -> dict[str, int]:
         rotated = others[number % 3 :] + others[: number % 3]
         app = books(number).office.app
-        found = await insisting(partial(request_contacts, app, TEAM, [(ann, other) for other in rotated]))
+        found = await insisting(partial(request_contacts, app, office.caller, [(ann, other) for other in rotated]))
         return {other.agent.name: found[ann.agent.id, other.agent.id] for other in others}
 
     answers, errors = await outcomes([asking(number) for number in range(20)])
     assert errors == []
     assert len({tuple(sorted(answer.items())) for answer in answers}) == 1
     assert await kinds(database) == {"contact.requested": 3}
+    for name in names:
+        assert (await office.inbox(name)).unread_count == 1

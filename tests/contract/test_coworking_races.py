@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from agent_mail_core.errors import AgentRetired, Forbidden, ReservationNotHeld, ReviewEnded, ReviewNotClaimed
+from agent_mail_core.errors import AgentRetired, Forbidden, ReservationNotHeld
 from agent_mail_core.ports import App, Role
+from agent_mail_core.review_errors import ReviewEnded, ReviewNotClaimed
 from tests.contract.databases import Database
-from tests.contract.leasing import acquire, force, listed, reserve
+from tests.contract.leasing import acquire, force_through, listed, reserve
 from tests.contract.office import Office
 from tests.contract.reviews import cancel, claim, complete, request
 from tests.contract.test_races import insisting, outcomes
@@ -36,7 +37,7 @@ async def hand_over(office: Office, giver: str, taker: str, path: str) -> None:
 async def take_away(office: Office, name: str, path: str) -> None:
     taken = await reserve(office, name, path)
     if taken.granted:
-        await force(office.of("root", Role.admin), "Ann", taken.granted[0].id)
+        await force_through(office, "Ann", taken.granted[0].id)
 
 
 async def broadcast(office: Office, sender: str) -> None:

@@ -2,11 +2,17 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from agent_mail_core.errors import MessageNotFound, RecipientsUnknown, ThreadNotFound
+from agent_mail_core.errors import AgentNotYours, MessageNotFound, RecipientsUnknown, ThreadNotFound
 from agent_mail_core.inbox_items import InboxMessage
+from agent_mail_core.jobs import LEASE
+from agent_mail_core.summarizing import ThreadSummaries
+from agent_mail_core.summary_jobs import summarize
+from agent_mail_summaries.extractive import ExtractiveSummarizer
 from tests.contract.contact_book import Book
 from tests.contract.databases import Database
 from tests.contract.office import Office, pages
@@ -46,7 +52,7 @@ async def test_what_is_shown_can_be_written_back(office: Office, depot: Office) 
     assert [message.sender_name for message in thread.messages] == ["Ann", "Zoe@depot"]
     assert thread.thread.participants == ["Ann", "Zoe@depot"]
     assert (await depot.threads()).threads == []
-    assert (await depot.thread("Feat-1@office")).thread.thread_id == "Feat-1@office"
+    assert (await depot.thread("Feat-1@office", agent_name="Zoe")).thread.thread_id == "Feat-1@office"
     assert (await depot.inbox("Zoe", thread_id="feat-1@office")).messages == [item]
     with pytest.raises(ThreadNotFound):
         await depot.inbox("Zoe", thread_id="Feat-1")
@@ -98,6 +104,74 @@ async def test_from_another_project_only_the_parties_read(office: Office, depot:
     ]
 
 
+async def test_from_another_project_a_thread_shows_the_partys_messages(office: Office, depot: Office) -> None:
+    first = await office.send("Ann", ["Bob", "Zoe@depot"], thread_id="Feat-1")
+    await office.send("Ann", ["Bob"], thread_id="Feat-1", body="Not for Zoe")
+    answer = await depot.reply("Zoe", first.message_id)
+    hidden = await office.send("Ann", ["Bob"], bcc=["Zoe@depot"], thread_id="Feat-1")
+    mine = [first.message_id, answer.message_id, hidden.message_id]
+    read = [
+        message.message_id
+        async for page in pages(lambda **more: depot.thread("feat-1@office", agent_name="Zoe", **more), limit=1)
+        for message in page.messages
+    ]
+    assert read == mine
+    prepared = await depot.call("prepare_thread", project_slug="depot", agent_name="Zoe", thread_id="Feat-1@office")
+    assert [message.message_id for message in prepared.last_messages] == mine
+    assert [message.message_id for message in prepared.unread] == [first.message_id, hidden.message_id]
+    assert {message.thread_id for message in prepared.last_messages} == {"Feat-1@office"}
+    assert prepared.summary is None
+    assert "Not for Zoe" not in prepared.model_dump_json()
+    (refused,) = (await summed_up(depot, ["Feat-1@office"], agent_name="Zoe")).errors
+    assert (refused.code, "get_thread" in refused.message) == ("thread_not_found", True)
+    assert len((await office.thread("Feat-1")).messages) == 4
+
+
+async def test_who_has_no_part_in_a_thread_of_another_project_finds_none(office: Office, depot: Office) -> None:
+    await office.send("Ann", ["Bob", "Zoe@depot"], thread_id="Feat-1")
+    answers = set()
+    for key in ("Feat-1@office", "Feat-2@office", "Feat-1@nowhere"):
+        for name in (None, "Ann"):
+            own = {} if name is None else {"agent_name": name}
+            with pytest.raises(ThreadNotFound) as missed:
+                await depot.thread(key, **own)
+            answers.add(f"{missed.value.message} {missed.value.data}".replace(key, "KEY"))
+            (refused,) = (await summed_up(depot, [key], **own)).errors
+            assert (refused.code, refused.near) == ("thread_not_found", None)
+        with pytest.raises(ThreadNotFound):
+            await depot.inbox("Ann", thread_id=key)
+        with pytest.raises(ThreadNotFound):
+            await depot.call("prepare_thread", project_slug="depot", agent_name="Ann", thread_id=key)
+    assert len(answers) == 1
+    with pytest.raises(AgentNotYours):
+        await depot.of("token:2").thread("Feat-1@office", agent_name="Zoe")
+
+
+async def test_a_thread_that_is_all_ones_own_is_summed_up_from_the_other_project(office: Office, depot: Office) -> None:
+    sent = await office.send("Ann", ["Zoe@depot"], thread_id="Feat-1", body="Can you look at it?")
+    await depot.reply("Zoe", sent.message_id, body_md="We decided to use Postgres.")
+    asked = await summed_up(depot, ["Feat-1@office"], agent_name="Zoe")
+    assert (asked.errors, [each.status for each in asked.summaries]) == ([], ["pending"])
+    async with office.app.store.write() as db:
+        job = await db.jobs.claim(["summary"], LEASE)
+    assert job is not None
+    await summarize(replace(office.app, summarizer=ExtractiveSummarizer()), job)
+    (there,) = (await summed_up(depot, ["Feat-1@office"], agent_name="Zoe")).summaries
+    assert (there.thread_id, there.status, there.participants) == ("Feat-1@office", "ready", ["Ann@office", "Zoe"])
+    assert [each.sender_name for each in there.decisions] == ["Zoe"]
+    (here,) = (await summed_up(office, ["Feat-1"])).summaries
+    assert [each.sender_name for each in here.decisions] == ["Zoe@depot"]
+    prepared = await depot.call("prepare_thread", project_slug="depot", agent_name="Zoe", thread_id="Feat-1@office")
+    assert prepared.summary == there
+
+
+async def summed_up(office: Office, keys: list[str], **more: Any) -> ThreadSummaries:
+    answer: ThreadSummaries = await office.call(
+        "summarize_thread", project_slug=office.slug, thread_ids=keys, wait_seconds=0, **more
+    )
+    return answer
+
+
 async def test_reading_and_acknowledging_work_from_the_other_project(office: Office, depot: Office) -> None:
     sent = await office.send("Ann", ["Zoe@depot"], ack_required=True)
     owed = await office.pending("Ann", direction="owed_to_me")
@@ -141,7 +215,7 @@ async def test_everything_that_a_party_reads_is_the_same_with_and_without_a_bcc(
         sent = await office.send("Ann", ["Zoe@depot"], cc=["Cid"], bcc=bcc, thread_id=key, ack_required=True)
         answers = [
             await depot.get(sent.message_id, "Zoe", project_slug="depot"),
-            await depot.thread(f"{key}@office"),
+            await depot.thread(f"{key}@office", agent_name="Zoe"),
             *_as_models((await depot.inbox("Zoe", thread_id=f"{key}@office")).messages),
             *(row for row in (await depot.pending("Zoe")).pending if row.message_id == sent.message_id),
             *(row for row in (await depot.threads(agent_name="Zoe")).threads if row.thread_id == f"{key}@office"),

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -132,7 +132,9 @@ async def test_an_id_before_events_that_were_removed_is_too_old(office: Office, 
     await office.update("Ann", model="m-3")
     await database.execute("DELETE FROM outbox")
     async with office.app.store.write() as db:
-        assert await db.events.forget(datetime.now(UTC) + timedelta(days=1), 100) > 2
+        project = await db.projects.find(office.caller.team_id, office.slug)
+        assert project is not None
+        assert await db.events.forget(project.id, timedelta(hours=-1), 100) > 2
     async with following(office, last_event_id=old) as reader:
         assert reader.reset == "too_old"
         fresh = reader.last_id

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -204,24 +204,34 @@ async def test_forgetting_removes_the_oldest_and_says_up_to_where(
     """What background work has not seen yet, and what is young, stays: and with it all that came after."""
     async with store.read() as db:
         assert await db.events.forgotten() == FIRST_POSITION
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
+        project = await db.projects.find(office.caller.team_id, office.slug)
+    assert project is not None
+    other, _ = await a_project(store, "other")
+    await add(store, other.id, 1, 2)
+    all_of_them = timedelta(hours=-1)
 
-    async def forget(before: datetime, limit: int = 100) -> int:
+    async def forget(project_id: ProjectId, older_than: timedelta, limit: int = 100) -> int:
         async with store.write() as db:
-            return await db.events.forget(before, limit)
+            return await db.events.forget(project_id, older_than, limit)
 
-    assert await forget(tomorrow) == 0  # the archive has seen none of them
+    assert await forget(project.id, all_of_them) == 0  # the archive has seen none of them
     await database.execute("DELETE FROM outbox")
-    assert await forget(tomorrow - timedelta(days=2)) == 0
+    assert await forget(project.id, timedelta(days=1)) == 0
     before = await read_on(store, FIRST_POSITION)
-    assert await forget(tomorrow, limit=2) == 2
+    assert await forget(project.id, all_of_them, limit=2) == 2
     async with store.read() as db:
         assert await db.events.forgotten() == before.entries[1].position
     after = await read_on(store, FIRST_POSITION)
     assert after.entries == before.entries[2:]
     await office.update("Ann", model="m-2")
-    assert await forget(tomorrow) == len(after.entries)
-    assert [entry.kind for entry in (await read_on(store, FIRST_POSITION)).entries] == ["agent.updated"]
+    theirs = [entry for entry in after.entries if entry.project_id == other.id]
+    assert await forget(project.id, all_of_them) == len(after.entries) - len(theirs)
+    assert [entry.kind for entry in (await read_on(store, FIRST_POSITION)).entries][len(theirs) :] == ["agent.updated"]
+    async with store.read() as db:
+        forgotten = await db.events.forgotten()
+    await forget(other.id, all_of_them)
+    async with store.read() as db:
+        assert await db.events.forgotten() == max(forgotten, *(entry.position for entry in theirs))
 
 
 async def test_an_entry_has_its_names(office: Office, store: Store) -> None:

@@ -1,5 +1,6 @@
 """Idempotency keys: a retry answers what the first call answered, and stores nothing (SPEC 3.3 rule 2)."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -85,6 +86,41 @@ async def test_defaults_that_are_spelled_out_are_the_same_content(office: Office
     assert (again.replayed, again.message_id) == (True, first.message_id)
 
 
+@pytest.mark.parametrize(
+    "operation, acting, arguments",
+    [
+        ("send_message", "sender_name", {"recipient_names": ["Bob"], "subject": "s", "body_md": "b"}),
+        ("reply_message", "sender_name", {"message_id": 1, "body_md": "b"}),
+        ("broadcast_message", "sender_name", {"subject": "s", "body_md": "b"}),
+        ("send_overseer_message", None, {"subject": "s", "body_md": "b"}),
+        ("hand_off", "from_agent", {"to_agent": "Bob", "task": "t"}),
+        ("request_review", "requester_name", {"message_id": 1, "reviewer_names": ["Bob"]}),
+        ("add_attachment", "agent_name", {"file_name": "f", "content_base64": "aGk="}),
+        ("register_agent", "name", {"program": "p", "model": "m"}),
+        ("register_agent", None, {"program": "p", "model": "m"}),
+    ],
+)
+async def test_another_spelling_of_project_and_agent_is_the_same_content(
+    office: Office, database: Database, operation: str, acting: str | None, arguments: dict[str, Any]
+) -> None:
+    await office.ensure("/code/spelt", slug="spelt")
+    spelt = Office(office.app, replace(office.caller, role=Role.admin), "spelt")
+    for name in ("Ann", "Bob"):
+        await spelt.register(name)
+    if "message_id" in arguments:
+        arguments = {**arguments, "message_id": (await spelt.send("Bob", ["Ann"])).message_id}
+
+    async def ask(project: str, name: str) -> Any:
+        own = {} if acting is None else {acting: name}
+        return await spelt.call(operation, project_slug=project, idempotency_key=KEY, **own, **arguments)
+
+    first = await ask("spelt", "Ann")
+    before = await database.dump()
+    again = await ask("/code/spelt/", "aNN")
+    assert again == first.model_copy(update={"replayed": True})
+    assert await database.dump() == before
+
+
 async def test_the_same_key_is_free_for_another_agent_operation_or_principal(office: Office) -> None:
     first = await office.send("Ann", ["Bob"], idempotency_key=KEY)
     by_bob = await office.send("Bob", ["Bob"], idempotency_key=KEY)
@@ -167,3 +203,15 @@ async def test_a_key_of_a_day_ago_is_taken_anew_and_keeps_the_new_answer(store: 
         await db.idempotency.keep(scope, "2")
     async with store.write() as db:
         assert await db.idempotency.take(scope, b"three") == StoredAnswer(b"two", "2")
+
+
+async def test_registrations_under_other_names_or_in_other_projects_are_other_requests(office: Office) -> None:
+    for name in ("Eve", "Fay"):
+        begun = await office.register(name, idempotency_key=KEY)
+        assert (begun.agent.name, begun.created, begun.replayed) == (name, True, False)
+    nameless = await office.register(idempotency_key=KEY)
+    assert (nameless.created, nameless.replayed) == (True, False)
+    assert (await office.register("Eve", idempotency_key=KEY)).replayed
+    await office.ensure("depot")
+    elsewhere = replace(office, slug="depot")
+    assert (await elsewhere.register("Eve", idempotency_key=KEY)).created

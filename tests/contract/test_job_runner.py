@@ -234,6 +234,30 @@ async def test_no_more_than_so_many_jobs_run_at_once_and_none_is_left(app: App) 
     assert most == 3
 
 
+async def test_work_that_waits_for_others_leaves_places_to_the_rest(app: App) -> None:
+    waits, may_end = 0, asyncio.Event()
+
+    async def waiting(app: App, job: Job) -> None:
+        nonlocal waits
+        waits += 1
+        await may_end.wait()
+
+    async def quick(app: App, job: Job) -> None:
+        return None
+
+    for subject_id in range(5):
+        await want(app, subject_id, "webhook")
+    for subject_id in range(5):
+        await want(app, subject_id)
+    log = Log()
+    async with running(JobRunner(app, {"webhook": waiting, "archive": quick}, log, at_once=3)):
+        await until(lambda: len(log.lines) == 5)
+        assert {line[0] for line in log.lines} == {"archive"}
+        assert waits == jobs.KINDS["webhook"].most_at_once == 2
+        may_end.set()
+        await until(lambda: len(log.lines) == 10)
+
+
 async def test_a_wake_is_answered_at_once_and_again_for_what_came_meanwhile(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,15 @@ async def test_a_wait_in_vain_tells_the_conflicts_and_the_place(office: Office) 
     second = await reserve(office, "Cid", "src", wait_seconds=0.01)
     assert (first.granted, first.place, second.place) == ([], 1, 2)
     assert [one.holder for one in second.conflicts] == ["Ann"]
-    assert (await reserve(office, "Dot", "src")).place is None
+    assert second.hint is not None
+    assert "within 60 seconds" in second.hint
+    at_once = await reserve(office, "Dot", "src")
+    assert at_once.place is None
+    assert at_once.hint is not None
+    assert "wait_seconds" in at_once.hint
+    held = (await reserve(office, "Ann", "src")).granted[0]
+    assert [one.reservation_id for one in at_once.conflicts] == [held.id]
+    assert (await reserve(office, "Dot", "docs")).hint is None
 
 
 async def test_asking_again_keeps_the_place_and_what_is_freed_is_kept_for_the_head(office: Office) -> None:
@@ -290,6 +298,11 @@ async def test_places_in_a_slots_queue_are_kept_and_lost(office: Office, databas
     assert (await acquire(office, "Bob", wait_seconds=0.01)).place == 1
     refused = await acquire(office, "Cid", wait_seconds=0.01)
     assert (refused.acquired, refused.place, [one.holder for one in refused.holders]) == (False, 2, ["Ann"])
+    assert refused.hint is not None
+    assert "within 60 seconds" in refused.hint
+    at_once = await acquire(office, "Dot")
+    assert at_once.hint is not None
+    assert "wait_seconds" in at_once.hint
     await release_slot(office, "Ann")
     assert not (await acquire(office, "Cid")).acquired
     assert not (await acquire(office, "Ann")).acquired

@@ -275,6 +275,19 @@ async def test_cursors_of_an_earlier_epoch_have_expired(
     assert (await restored.inbox("Bob", cursor=fresh.cursor)).messages == []
 
 
+async def test_a_cursor_beyond_the_mailbox_has_expired(office: Office, database: Database) -> None:
+    await fill(office, 3)
+    newest = await office.inbox("Bob", limit=1)
+    await database.execute("DELETE FROM deliveries WHERE position > 1", "UPDATE mailboxes SET position = 1, unread = 1")
+    for arguments in ({"cursor": newest.cursor}, {"before": newest.older_cursor}):
+        with pytest.raises(CursorExpired) as expired:
+            await office.inbox("Bob", **arguments)
+        assert expired.value.data == {"suggestion": "check_inbox"}
+    with pytest.raises(CursorExpired):
+        await office.wait("Bob", cursor=newest.cursor, timeout_seconds=20)
+    assert subjects((await office.inbox("Bob")).messages) == names(0)
+
+
 async def test_an_inbox_is_read_by_its_owner_alone(office: Office) -> None:
     with pytest.raises(AgentNotYours):
         await office.of("somebody").inbox("Bob")
@@ -376,7 +389,11 @@ async def test_what_was_not_received_cannot_be_acknowledged(office: Office, data
     before = await database.dump()
     with pytest.raises(NotARecipient) as refused:
         await office.acknowledge("Bob", sent.message_id)
-    assert refused.value.data == {"message_id": sent.message_id, "agent_name": "Bob"}
+    assert refused.value.data == {
+        "message_id": sent.message_id,
+        "agent_name": "Bob",
+        "suggestion": "check_inbox",
+    }
     with pytest.raises(MessageNotFound):
         await office.acknowledge("Bob", 987_654_321)
     assert await database.dump() == before

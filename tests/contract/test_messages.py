@@ -228,7 +228,11 @@ async def test_a_thread_that_is_not_the_parents_is_refused(office: Office, datab
     before = await database.dump()
     with pytest.raises(ThreadMismatch) as refused:
         await office.send("Bob", ["Ann"], thread_id="FEAT-2", parent_id=parent.message_id)
-    assert refused.value.data == {"parent_thread_id": "Feat-1", "thread_id": "FEAT-2"}
+    assert refused.value.data == {
+        "parent_thread_id": "Feat-1",
+        "thread_id": "FEAT-2",
+        "suggestion": "call again without thread_id",
+    }
     assert await database.dump() == before
 
 
@@ -249,7 +253,7 @@ async def test_sending_as_an_agent_of_another_principal_is_refused(office: Offic
     before = await database.dump()
     with pytest.raises(AgentNotYours) as refused:
         await office.of("somebody").send("Ann", ["Bob"])
-    assert refused.value.data == {"agent_name": "Ann"}
+    assert refused.value.data == {"agent_name": "Ann", "suggestion": "register_agent"}
     assert await database.dump() == before
     assert (await office.of("boss", Role.admin).send("Ann", ["Bob"])).deliveries
 
@@ -339,7 +343,7 @@ async def test_an_unknown_message_is_not_found(office: Office) -> None:
     for more in ({}, {"project_slug": "office"}, {"agent_name": "Ann"}):
         with pytest.raises(MessageNotFound) as missed:
             await office.get(987_654_321, **more)
-        assert missed.value.data == {"message_id": 987_654_321}
+        assert missed.value.data == {"message_id": 987_654_321, "suggestion": "check_inbox"}
 
 
 async def test_a_message_is_not_found_in_another_project(office: Office) -> None:

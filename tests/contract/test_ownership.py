@@ -92,7 +92,7 @@ ACTING: dict[str, Call] = {
     "release_file": acting("release_file"),
     "renew_file": acting("renew_file"),
     "force_release_file": acting(
-        "force_release_file", reservation_id=lambda names: names.reservation_id, reason="It is late"
+        "force_release_file", reservation_id=lambda names: names.reservation_id, reason="It is late", override=True
     ),
     "acquire_build_slot": acting("acquire_build_slot", slot_name="ci"),
     "renew_build_slot": acting("renew_build_slot", slot_name="ci"),
@@ -147,9 +147,30 @@ OF_THE_ARCHIVE = ["archive_log", "archive_show"]
 OF_JOBS = ["list_dead_jobs", "retry_job", "drop_job"]
 """Administrators', of no project: test_dead_jobs.py has them."""
 
+OF_WEBHOOKS = [
+    "add_webhook",
+    "remove_webhook",
+    "list_webhooks",
+    "list_webhook_deliveries",
+    "test_webhook",
+    "redeliver_webhook",
+]
+"""Administrators', by an id: test_webhooks.py and test_webhook_calls.py have them."""
+
+OF_HOLDS = ["set_legal_hold", "list_legal_holds"]
+"""Administrators': test_retention.py has them."""
+
 
 def test_every_operation_is_in_these_tables() -> None:
-    elsewhere = [*OF_REVIEWS, *OF_PRODUCTS, *OF_ATTACHMENTS, *OF_THE_ARCHIVE, *OF_JOBS]
+    elsewhere = [
+        *OF_REVIEWS,
+        *OF_PRODUCTS,
+        *OF_ATTACHMENTS,
+        *OF_THE_ARCHIVE,
+        *OF_JOBS,
+        *OF_WEBHOOKS,
+        *OF_HOLDS,
+    ]
     tables = [*ACTING, *LOOKING, *WITHOUT_A_PROJECT, *elsewhere]
     assert sorted(tables) == sorted(operation.name for operation in OPERATIONS)
 
@@ -174,7 +195,7 @@ async def test_acting_as_an_agent_of_another_principal_is_refused(
     for role in (Role.reader, Role.writer, Role.overseer):
         with pytest.raises(AgentNotYours) as refused:
             await ACTING[operation](office.of("somebody", role), names)
-        assert refused.value.data == {"agent_name": "Ann"}
+        assert refused.value.data == {"agent_name": "Ann", "suggestion": "register_agent"}
     assert await database.dump() == before
 
 

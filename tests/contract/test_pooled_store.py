@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr
 
-from agent_mail_core.clock import SystemClock
 from agent_mail_core.errors import DatabaseUnavailable, ServerAlreadyRunning
 from agent_mail_core.settings import Settings
 from agent_mail_store.postgres.session_settings import IN_FORCE, wanted
@@ -91,7 +90,7 @@ async def family(settings: Settings) -> AsyncIterator[StoreFamily]:
 async def test_what_a_connection_must_be_set_to_is_in_force_on_every_server_connection(
     settings: Settings, pooled: Pooler
 ) -> None:
-    store = await PostgresStore.open(settings, SystemClock(), single_server=False)
+    store = await PostgresStore.open(settings, single_server=False)
 
     async def in_force() -> dict[str, str]:
         async with store.write() as db:
@@ -108,31 +107,31 @@ async def test_what_a_connection_must_be_set_to_is_in_force_on_every_server_conn
 
 async def test_without_the_role_s_settings_a_store_does_not_open_and_says_what_to_do(unsettled: Pooler) -> None:
     with pytest.raises(DatabaseUnavailable, match=r"synchronous_commit = on, .*run deploy/postgres/pooled\.sql"):
-        await PostgresStore.open(settings_for(unsettled), SystemClock(), single_server=False)
+        await PostgresStore.open(settings_for(unsettled), single_server=False)
 
 
 async def test_other_time_limits_than_the_role_s_are_told(settings: Settings) -> None:
     other = settings.model_copy(update={"database_statement_timeout": 7.0})
     with pytest.raises(DatabaseUnavailable, match="lack statement_timeout = 7000, idle_in_transaction"):
-        await PostgresStore.open(other, SystemClock(), single_server=False)
+        await PostgresStore.open(other, single_server=False)
 
 
 async def test_who_has_not_said_that_there_is_a_pooler_is_told_to(settings: Settings) -> None:
     direct = settings.model_copy(update={"database_statement_cache": 256})
     with pytest.raises(DatabaseUnavailable, match="set DATABASE_STATEMENT_CACHE=0"):
-        await PostgresStore.open(direct, SystemClock(), single_server=False)
+        await PostgresStore.open(direct, single_server=False)
 
 
 async def test_a_second_server_without_redis_is_refused_until_the_first_ends(
     settings: Settings, fresh_postgres: str
 ) -> None:
-    first = await PostgresStore.open(settings, SystemClock(), single_server=True)
+    first = await PostgresStore.open(settings, single_server=True)
     for _ in range(6):  # more often than there are server connections: none of them may think that it has the lock
         with pytest.raises(ServerAlreadyRunning):
-            await PostgresStore.open(settings, SystemClock(), single_server=True)
+            await PostgresStore.open(settings, single_server=True)
     direct = Settings(database_url=SecretStr(fresh_postgres))
     with pytest.raises(ServerAlreadyRunning):
-        await PostgresStore.open(direct, SystemClock(), single_server=True)
+        await PostgresStore.open(direct, single_server=True)
     await first.close()
     async with asyncio.timeout(10):  # the pooler lets go of the server connection a moment later
         second = await opened_sometime(settings)
@@ -142,7 +141,7 @@ async def test_a_second_server_without_redis_is_refused_until_the_first_ends(
 async def opened_sometime(settings: Settings) -> PostgresStore:
     while True:
         try:
-            return await PostgresStore.open(settings, SystemClock(), single_server=True)
+            return await PostgresStore.open(settings, single_server=True)
         except ServerAlreadyRunning:
             await asyncio.sleep(0.02)
 
@@ -153,7 +152,7 @@ async def test_the_lock_outlives_the_time_limit_of_idle_transactions_and_holds_u
     for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
         set_for_role(fresh_postgres, name, "300")
     brief = settings_for(pooled).model_copy(update={"database_statement_timeout": 0.3})
-    store = await PostgresStore.open(brief, SystemClock(), single_server=True)
+    store = await PostgresStore.open(brief, single_server=True)
     holder = """
         SELECT state, backend_xid, backend_xmin, clock_timestamp() - state_change > '1 s' AS is_old
           FROM pg_stat_activity WHERE pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')

@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from agent_mail_core.clock import SystemClock
 from agent_mail_core.delivery import Delivered
 from agent_mail_core.errors import (
     AgentMailError,
@@ -45,7 +44,7 @@ def settings(fresh_postgres: str) -> Settings:
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(settings, SystemClock(), single_server=False)
+    store = await PostgresStore.open(settings, single_server=False)
     try:
         yield store
     finally:
@@ -137,9 +136,22 @@ async def test_equal_keys_at_once_store_once(store: PostgresStore, watcher: Watc
     assert await count(watcher) == 1
 
 
-async def test_a_send_whose_caller_has_gone_is_dropped_while_it_waits_and_stored_once_begun(
+async def test_a_batch_that_hangs_on_a_lock_holds_up_no_other_mailbox_of_its_team(
     store: PostgresStore, watcher: Watcher
 ) -> None:
+    _, agents = await a_project(store, "office", "Ann", "Bob", "Cid")
+    async with locked_mailbox(watcher, agents["Bob"].id):
+        hanging = deliver(store, "Ann", ["Bob"])
+        await until(watcher, SOMEBODY_WAITS)
+        await asyncio.gather(*(deliver(store, "Ann", ["Cid"]) for _ in range(5)))
+        assert not hanging.done()
+    await hanging
+
+
+async def test_a_send_whose_caller_has_gone_is_dropped_while_it_waits_and_stored_once_begun(
+    store: PostgresStore, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "SLOW", 0.0)
     _, agents = await a_project(store, "office", "Ann", "Bob")
     async with locked_mailbox(watcher, agents["Bob"].id):
         begun = []

@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from agent_mail_core.clock import SystemClock
 from agent_mail_core.errors import AgentMailError, DatabaseUnavailable, ServerAlreadyRunning
 from agent_mail_core.ids import TeamId
 from agent_mail_core.settings import Settings
@@ -52,7 +51,7 @@ def settings(server: str) -> Settings:
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(settings, SystemClock(), single_server=False)
+    store = await PostgresStore.open(settings, single_server=False)
     yield store
     await store.close()
 
@@ -178,7 +177,7 @@ async def test_a_stopped_server_is_unavailable_at_once() -> None:
     with running_postgres() as url:
         await migrate(url)
         settings = Settings(database_url=SecretStr(url))
-        store = await PostgresStore.open(settings, SystemClock(), single_server=True)
+        store = await PostgresStore.open(settings, single_server=True)
         await a_project(store, "outage", "Ann", "Bob")
     began = time.monotonic()
     for call in calls(store).values():
@@ -187,7 +186,7 @@ async def test_a_stopped_server_is_unavailable_at_once() -> None:
     await store.close()
     assert time.monotonic() - began < 5
     with pytest.raises(DatabaseUnavailable):
-        await PostgresStore.open(settings, SystemClock(), single_server=False)
+        await PostgresStore.open(settings, single_server=False)
 
 
 async def test_a_commit_without_an_answer_says_that_its_outcome_is_unknown(store: PostgresStore, server: str) -> None:
@@ -216,22 +215,22 @@ async def test_the_lock_of_the_only_server_is_taken_again_when_its_connection_br
         "SELECT pg_terminate_backend(pid) FROM pg_locks"
         " WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
-    store = await PostgresStore.open(settings, SystemClock(), single_server=True)
+    store = await PostgresStore.open(settings, single_server=True)
     query(url, holder)
     await until_healthy(store)
     with pytest.raises(ServerAlreadyRunning):
-        await PostgresStore.open(settings, SystemClock(), single_server=True)
+        await PostgresStore.open(settings, single_server=True)
     await store.close()
-    other = await PostgresStore.open(settings, SystemClock(), single_server=True)
+    other = await PostgresStore.open(settings, single_server=True)
     await other.close()
 
 
 async def test_a_server_whose_lock_another_took_meanwhile_says_so(settings: Settings, server: str) -> None:
-    store = await PostgresStore.open(settings, SystemClock(), single_server=True)
+    store = await PostgresStore.open(settings, single_server=True)
     query(server, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
     # Both want it now; whichever loses says so, and gets it when the other ends.
     try:
-        other = await PostgresStore.open(settings, SystemClock(), single_server=True)
+        other = await PostgresStore.open(settings, single_server=True)
     except ServerAlreadyRunning:
         await until_healthy(store)
     else:

@@ -14,7 +14,6 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from agent_mail_core.clock import SystemClock
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
 from agent_mail_core.mailboxes import InboxFilter
 from agent_mail_core.message_search import SearchFilter
@@ -119,7 +118,7 @@ def settings(filled: str) -> Settings:
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(settings, SystemClock(), single_server=False)
+    store = await PostgresStore.open(settings, single_server=False)
     yield store
     await store.close()
 
@@ -193,6 +192,9 @@ READS: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "recipients": lambda db: db.messages.recipients([MessageId(n) for n in range(100, 200)]),
     "outbox": lambda db: db.messages.sent_by(AGENT, MessageId(9_000), True, 21),
     "thread": lambda db: db.messages.of_thread(ThreadId(5), MessageId(3), True, 101),
+    "a party's thread": lambda db: db.messages.of_thread(ThreadId(5), MessageId(3), True, 101, RARE),
+    "end of a party's thread": lambda db: db.messages.newest_of_thread(ThreadId(5), 5, RARE),
+    "share of a thread": lambda db: db.threads.share(ThreadId(5), RARE),
     "end of a thread": lambda db: db.messages.newest_of_thread(ThreadId(5), 5),
     "inbox": lambda db: db.mailboxes.newest(AGENT, None, InboxFilter(), True, 21),
     "older inbox": lambda db: db.mailboxes.newest(AGENT, 200, InboxFilter(), False, 21),

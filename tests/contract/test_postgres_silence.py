@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from pydantic import SecretStr
 
-from agent_mail_core.clock import SystemClock
 from agent_mail_core.errors import DatabaseUnavailable
 from agent_mail_core.health import DatabaseWatch
 from agent_mail_core.ids import TeamId
@@ -38,7 +37,7 @@ async def store(server: str) -> AsyncIterator[PostgresStore]:
     settings = Settings(
         database_url=SecretStr(server), database_pool_size=4, database_statement_timeout=LIMIT, database_lock_timeout=1
     )
-    store = await PostgresStore.open(settings, SystemClock(), single_server=False)
+    store = await PostgresStore.open(settings, single_server=False)
     yield store
     await store.close()
 

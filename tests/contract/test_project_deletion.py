@@ -173,12 +173,12 @@ async def test_a_purge_goes_in_steps_that_are_small(office: Office, database: Da
     steps: list[int] = []
     while not steps or steps[-1]:
         async with office.app.store.write() as db:
-            assert await db.project_deletions.unpurged(10) == [project.id]
+            assert await db.project_deletions.unpurged(False, 10) == [project.id]
             steps.append(await db.project_deletions.purge_step(project.id, 10))
     assert max(steps) <= 10
     assert sum(steps) > 12 * 4
     async with office.app.store.write() as db:
-        assert await db.project_deletions.unpurged(10) == []
+        assert await db.project_deletions.unpurged(False, 10) == []
         assert await db.project_deletions.purge_step(project.id, 10) == 0
     assert len((await database.dump())["messages"]) == 0
 

@@ -1,10 +1,12 @@
 """Exports: all that a project holds, page by page, without what its reader must not see."""
 
+import asyncio
 import csv
 import io
 import json
+import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -179,3 +181,26 @@ async def test_another_teams_project_is_unknown(office: Office, database: Databa
         await exported(stranger)
     with pytest.raises(ProjectNotFound):
         await exported(replace(office, slug="nowhere"))
+
+
+@pytest.mark.parametrize("scrub", ["none", "standard"])
+async def test_the_event_loop_goes_on_between_long_bodies(office: Office, scrub: Literal["none", "standard"]) -> None:
+    """All ten are on one page, for which the database is asked once."""
+    for number in range(10):
+        await office.send("Ann", ["Bob"], thread_id="T-1", body=f"{number:020}" + "x" * project_export.BATCH_CHARACTERS)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    request = ExportProject(project_slug=office.slug, scrub=scrub)
+    export = await export_project(office.app, office.caller, request)
+    at = {}
+    async for piece in export.chunks():
+        at.update(dict.fromkeys(re.findall(rb"\d{20}", piece), turns))
+    counting.cancel()
+    assert len(set(at.values())) == 10

@@ -1,5 +1,7 @@
 """Projects: one for each key, a slug that is theirs alone, and lists that end."""
 
+import asyncio
+
 import pytest
 
 from agent_mail_core.errors import InvalidCursor, ProjectNotFound, SlugTaken
@@ -54,10 +56,10 @@ async def test_keys_differ_by_case(desk: Office) -> None:
 
 
 async def test_a_key_whose_slug_is_taken_gets_the_hash_of_the_key(desk: Office) -> None:
-    first, second = await desk.ensure("Shop"), await desk.ensure("shop")
+    first, second = await desk.ensure("Shop"), await desk.ensure("SHOP")
     assert first.project.slug == "shop"
-    assert second.project.slug == project_slug("shop", with_suffix=True)
-    assert (await desk.ensure("shop")).project == second.project
+    assert second.project.slug == project_slug("SHOP", with_suffix=True)
+    assert (await desk.ensure("SHOP")).project == second.project
 
 
 @pytest.mark.parametrize("key", ["list", "Ensure", "product", "東京", "..."])
@@ -104,9 +106,9 @@ async def test_an_existing_project_may_not_be_given_the_slug_of_another(desk: Of
 
 async def test_when_both_slugs_of_a_key_are_taken_it_is_refused(desk: Office) -> None:
     await desk.ensure("one", slug="shop")
-    await desk.ensure("two", slug=project_slug("shop", with_suffix=True))
+    await desk.ensure("two", slug=project_slug("Shop", with_suffix=True))
     with pytest.raises(SlugTaken):
-        await desk.ensure("shop")
+        await desk.ensure("Shop")
 
 
 async def test_a_project_is_found_by_slug_and_by_key(app: App, desk: Office) -> None:
@@ -114,12 +116,6 @@ async def test_a_project_is_found_by_slug_and_by_key(app: App, desk: Office) -> 
     by_slug, by_key = await Office(app, caller(), slug).project(), await Office(app, caller(), "/code/shop/").project()
     assert by_slug == by_key
     assert by_slug.slug == slug
-
-
-async def test_a_slug_is_looked_up_before_a_key(app: App, desk: Office) -> None:
-    await desk.ensure("first", slug="shop")
-    await desk.ensure("shop")
-    assert (await Office(app, caller(), "shop").project()).human_key == "first"
 
 
 async def test_an_unknown_project_is_named_with_near_ones(app: App, desk: Office) -> None:
@@ -280,3 +276,35 @@ async def test_no_project_takes_a_name_that_another_goes_by(office: Office) -> N
     assert derived.project.slug not in ("team-notes", "other")
     assert (await Office(office.app, caller(), "team-notes").project()).human_key == "team-notes"
     assert (await office.ensure("team-notes")).project == mine.project
+
+
+@pytest.mark.parametrize("slug", [None, "mine"])
+async def test_a_new_key_that_is_another_projects_slug_is_refused(
+    desk: Office, database: Database, slug: str | None
+) -> None:
+    await desk.ensure("/code/shop", slug="shop")
+    before = await database.dump()
+    with pytest.raises(SlugTaken) as refused:
+        await desk.ensure("shop", slug=slug)
+    assert refused.value.data["slug"] == "shop"
+    assert await database.dump() == before
+
+
+async def test_a_project_may_have_its_key_as_its_slug(desk: Office) -> None:
+    made = await desk.ensure("shop")
+    assert (made.project.slug, made.project.human_key) == ("shop", "shop")
+    assert (await desk.ensure("shop", slug="shop")).project == made.project
+
+
+async def test_of_a_slug_and_the_same_key_at_once_one_is_made(workers: list[App]) -> None:
+    desks = [Office(app, caller(), "none") for app in workers]
+    for number in range(5):
+        name = f"shop-{number}"
+        made = await asyncio.gather(
+            *(desk.ensure(f"/code/{number}", slug=name) for desk in desks),
+            *(desk.ensure(name) for desk in desks),
+            return_exceptions=True,
+        )
+        keys = {each.project.human_key for each in made if not isinstance(each, BaseException)}
+        assert len(keys) == 1
+        assert sum(isinstance(each, SlugTaken) for each in made) == len(desks)

@@ -21,7 +21,7 @@ from agent_mail_core.errors import (
 from agent_mail_core.ports import Role
 from agent_mail_core.presence import PresenceLog
 from tests.contract.databases import Database
-from tests.contract.leasing import check, force, listed, pass_time, patterns, release, renew, reserve
+from tests.contract.leasing import check, force, force_through, listed, pass_time, patterns, release, renew, reserve
 from tests.contract.office import Office, caller, pages
 
 HOUR = timedelta(hours=1)
@@ -253,7 +253,7 @@ async def test_renewing_tells_of_each_lease(office: Office, database: Database) 
     await reserve(office, "Ann", "expired", ttl_seconds=60)
     await pass_time(database, timedelta(seconds=61))
     live, taken = (await reserve(office, "Ann", "live", "taken")).granted
-    await force(office.of("root", Role.admin), "Bob", taken.id, "it blocks the release")
+    await force_through(office, "Bob", taken.id, "it blocks the release")
     answer = (await renew(office, "Ann", "live", "expired", "taken", "never", ttl_seconds=7200)).reservations
     assert [one.code for one in answer] == [
         None,
@@ -308,9 +308,14 @@ async def test_a_lease_that_was_just_renewed_is_kept_however_idle_its_holder(
     assert (await force(elsewhere, "Bob", held.id)).released
 
 
-async def test_an_administrator_takes_any_lease_away(office: Office) -> None:
+async def test_an_administrator_who_insists_takes_any_lease_away(office: Office) -> None:
     [held] = (await reserve(office, "Ann", "src/a.py")).granted
-    assert (await force(office.of("root", Role.admin), "Bob", held.id)).released
+    root = office.of("root", Role.admin)
+    with pytest.raises(HolderActive):
+        await force(root, "Bob", held.id)
+    with pytest.raises(HolderActive):
+        await force(office, "Bob", held.id, override=True)
+    assert (await force(root, "Bob", held.id, override=True)).released
     assert (await reserve(office, "Bob", "src/a.py")).granted
 
 

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from agent_mail_core.errors import ReviewEnded, ReviewNotClaimed
 from agent_mail_core.ports import App
+from agent_mail_core.review_errors import ReviewEnded, ReviewNotClaimed
 from tests.contract.databases import Database
 from tests.contract.office import Office
 from tests.contract.reviews import cancel, claim, complete, get, request

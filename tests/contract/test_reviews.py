@@ -15,15 +15,12 @@ from agent_mail_core.errors import (
     AgentNotYours,
     AgentRetired,
     MessageNotFound,
-    NotAReviewer,
     ProjectNotFound,
     RecipientsRefused,
-    ReviewEnded,
-    ReviewNotClaimed,
-    ReviewNotFound,
     ThreadNotFound,
 )
 from agent_mail_core.ports import Role
+from agent_mail_core.review_errors import NotAReviewer, ReviewEnded, ReviewNotClaimed, ReviewNotFound
 from tests.contract.databases import Database
 from tests.contract.office import Office, pages, subjects
 from tests.contract.reviews import cancel, claim, complete, get, listed, pass_time, request

@@ -353,7 +353,7 @@ async def test_modes_that_need_embeddings_are_refused(office: Office) -> None:
 async def test_a_search_that_cannot_be_right_says_why(office: Office) -> None:
     with pytest.raises(EmptyQuery) as refused:
         await office.search("*** ??")
-    assert refused.value.data == {"query": "*** ??"}
+    assert refused.value.data == {"query": "*** ??", "suggestion": "give a word to search for"}
     with pytest.raises(Invalid):
         await office.search("x", project_slug=None, agent_name="Ann")
     with pytest.raises(ProjectNotFound):

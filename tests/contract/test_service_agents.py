@@ -11,7 +11,7 @@ from agent_mail_core.agents import AgentRecord, the_agent
 from agent_mail_core.errors import AgentNotFound, AgentNotYours, InvalidContact
 from agent_mail_core.ports import Role
 from tests.contract.databases import Database
-from tests.contract.leasing import force, pass_time, reserve
+from tests.contract.leasing import force_through, pass_time, reserve
 from tests.contract.office import Office, subjects
 
 SERVICE = pytest.mark.parametrize("name", ["Overseer", "System"])
@@ -93,7 +93,7 @@ async def test_nobody_acts_as_them(office: Office, database: Database, name: str
     before = await database.dump()
     with pytest.raises(AgentNotYours) as refused:
         await office.of("root", Role.admin).call(operation, project_slug="office", **arguments)
-    assert refused.value.data == {"agent_name": name}
+    assert refused.value.data == {"agent_name": name, "suggestion": "register_agent"}
     assert await database.dump() == before
 
 
@@ -109,18 +109,18 @@ async def test_nobody_blocks_them(office: Office, name: str) -> None:
 async def test_whose_reservation_is_taken_away_is_told_by_system(office: Office) -> None:
     taken = (await reserve(office, "Ann", "src/`x`.py")).granted[0]
     await office.update("Ann", contact_policy="block_all")
-    await force(office.of("root", Role.admin), "Bob", taken.id, "it blocks the *release*")
+    await force_through(office, "Bob", taken.id, "it blocks the *release*")
     [told] = (await office.inbox("Ann", include_bodies=True)).messages
     assert (told.sender_name, told.subject) == ("System", f"Your reservation {taken.id} was released by Bob")
     assert told.body_md is not None
     for line in ("    src/`x`.py", "    it blocks the *release*"):
         assert line in told.body_md.splitlines()
-    await force(office.of("root", Role.admin), "Bob", taken.id, "again")
+    await force_through(office, "Bob", taken.id, "again")
     assert (await office.inbox("Ann")).unread_count == 1
 
 
 async def test_who_only_let_its_time_run_out_is_told_nothing(office: Office, database: Database) -> None:
     held = (await reserve(office, "Ann", "src")).granted[0]
     await pass_time(database, timedelta(hours=2))
-    await force(office.of("root", Role.admin), "Bob", held.id)
+    await force_through(office, "Bob", held.id)
     assert (await office.inbox("Ann")).messages == []

@@ -91,3 +91,29 @@ async def test_the_same_key_at_once_makes_one_agent(office: Office, workers: lis
     assert len({answer.agent.name for answer in answers}) == 1
     assert len({answer.reservations.granted[0].id for answer in answers}) == 1
     assert (await row_counts(database))["agents"] == before + 1
+
+
+async def test_agents_that_pick_the_same_key_are_not_each_others_retries(office: Office) -> None:
+    for name in ("Eve", "Fay"):
+        begun = await start(office, agent_name=name, idempotency_key="boot")
+        assert (begun.agent.name, begun.created, begun.replayed) == (name, True, False)
+    again = await start(office, agent_name="Eve", idempotency_key="boot")
+    assert (again.agent.name, again.replayed) == ("Eve", True)
+    elsewhere = await start(office, human_key="/code/new", agent_name="Eve", idempotency_key="boot")
+    assert (elsewhere.created, elsewhere.replayed) == (True, False)
+
+
+async def test_the_mail_comes_with_its_text_when_asked_for(office: Office) -> None:
+    await office.send("Bob", ["Ann"], body="Read me.")
+    assert [one.body_md for one in (await start(office, agent_name="Ann")).inbox.messages] == [None]
+    assert [one.body_md for one in (await start(office, agent_name="Ann", include_bodies=True)).inbox.messages] == [
+        "Read me."
+    ]
+
+
+async def test_who_was_given_a_name_is_told_to_pass_it_next_time(office: Office) -> None:
+    newcomer = await start(office)
+    assert newcomer.hint is not None
+    assert f"agent_name={newcomer.agent.name!r}" in newcomer.hint
+    again = await start(office, agent_name=newcomer.agent.name)
+    assert (again.agent.name, again.created, again.hint) == (newcomer.agent.name, False, None)

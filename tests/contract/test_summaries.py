@@ -351,6 +351,7 @@ async def test_an_agent_catches_up_with_a_thread(office: Office) -> None:
     ids = await talk(office)
     await summary(office)
     prepared = await prepare(office, "Bob")
+    assert prepared.summary is not None
     assert (prepared.summary.status, len(prepared.summary.decisions)) == ("ready", 1)
     assert [message.message_id for message in prepared.last_messages] == ids
     assert prepared.last_messages[2].body_md == "Fine. Who pays for it?"

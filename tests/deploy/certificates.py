@@ -30,11 +30,10 @@ class Authority:
         self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, address: str) -> tuple[Path, Path]:
-        """The files of a server's certificate, for an address, and of its key."""
+        """The files of a server's certificate, for an IP address or a name, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(name), self._name, key.public_key())
-        alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-        builder = builder.add_extension(alternative, critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(address)]), critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
@@ -47,6 +46,13 @@ class Authority:
         private.touch(mode=0o600)
         private.write_bytes(encoded)
         return certificate, private
+
+
+def _alternative(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
 
 
 def _name(text: str) -> x509.Name:

@@ -170,7 +170,7 @@ def test_only_the_balancer_is_reached_from_outside(env: dict[str, str], services
     assert {name for name, network in networks.items() if not network.get("internal")} == {"public", "out"}
     assert {name: services[name]["networks"] for name in MADE} == {
         "migrate": ["data"],
-        "server": ["edge", "data"],
+        "server": ["edge", "data", "out"],
         "worker": ["out", "data"],
         "postgres": ["data"],
         "redis": ["data"],

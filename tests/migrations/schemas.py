@@ -183,6 +183,7 @@ def _coordination(schema: Schema, at: Row) -> dict[str, Row]:
     now = schema.now
     digest = "'\\x" + "00" * 32 + "'" if schema.engine == "postgres" else f"x'{'00' * 32}'"
     empty = "''" if schema.engine == "postgres" else "x''"
+    vector, code = ("'{1}'", "B'1'") if schema.engine == "postgres" else ("x'0000803f'", "x'80'")
     own = {"id": "7", "team_id": "7", "project_id": "7"}
     return {
         "contacts": {
@@ -268,6 +269,39 @@ def _coordination(schema: Schema, at: Row) -> dict[str, Row]:
             "content": "'{}'",
             "notes": "'{}'",
             "made_at": now,
+        },
+        "legal_holds": {"project_id": "7", "placed_by": "'local'", "placed_at": now},
+        "webhooks": {
+            **own,
+            "url": "'https://a.example/'",
+            "kinds": "'[]'",
+            "secret": "'whsec_'",
+            "position_xact": "0",
+            "position_id": "7",
+            **at,
+        },
+        "webhook_deliveries": {
+            "id": "7",
+            "webhook_id": "7",
+            "position_xact": "0",
+            "event_id": "7",
+            "kind": "'message.sent'",
+            "state": "'delivered'",
+            "attempts": "1",
+            "attempted_at": now,
+            **at,
+        },
+        "embedding_models": {"id": "7", "team_id": "7", "name": "'m'", "dimensions": "8", "used_at": now},
+        "embedding_positions": {"model_id": "7", "project_id": "7", "message_id": "7"},
+        "message_vectors": {"message_id": "7", "model_id": "7", "vector": vector},
+        "message_codes": {
+            "model_id": "7",
+            "project_id": "7",
+            "message_id": "7",
+            "sender_id": "7",
+            "thread_id": "7",
+            "code": code,
+            **at,
         },
     }
 

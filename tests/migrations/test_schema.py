@@ -75,6 +75,10 @@ CHECKED: list[tuple[str, str, str]] = [
     ("team_usage", "blob_bytes", "-1"),
     ("jobs", "state", "'done'"),
     ("jobs", "attempts", "-1"),
+    ("webhooks", "url", "''"),
+    ("webhooks", "attempts", "-1"),
+    ("webhook_deliveries", "state", "'sent'"),
+    ("webhook_deliveries", "attempts", "0"),
 ]
 
 
@@ -116,7 +120,9 @@ UNIQUE: list[tuple[str, dict[str, str]]] = [
     ("team_usage", {}),
     ("jobs", {"state": "'dead'"}),
     ("archives", {"head": "'x'"}),
+    ("legal_holds", {"reason": "'x'"}),
     ("summaries", {"engine": "'llm'"}),
+    ("webhook_deliveries", {"id": "8", "state": "'failed'"}),
 ]
 
 
@@ -172,7 +178,8 @@ def test_a_project_goes_with_all_that_belongs_to_it(filled: Schema) -> None:
     filled.run("DELETE FROM projects WHERE id = 7")
     counts = left(filled)
     of_the_team = [
-        counts.pop(table) for table in ("teams", "idempotency_keys", "products", "blobs", "team_usage", "jobs")
+        counts.pop(table)
+        for table in ("teams", "idempotency_keys", "products", "blobs", "team_usage", "jobs", "embedding_models")
     ]
     assert set(of_the_team) == {1}
     assert set(counts.values()) == {0}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_mail_core.errors import Invalid, MalformedRequest
-from agent_mail_server.arguments import parse_json, read_object, read_query
+from agent_mail_server.arguments import MOST_CONTAINERS, parse_json, read_object, read_query
 from agent_mail_server.operations import BY_NAME
 
 SEND = BY_NAME["send_message"]
@@ -48,7 +48,20 @@ def test_depth_is_counted_in_brackets(depth: int, limit: int, in_objects: bool) 
 
 
 def test_many_shallow_brackets_are_fine() -> None:
-    assert len(parse_json(b"[" + b",".join([b"[]"] * 5000) + b"]", 8)) == 5000
+    lists = [b"[]"] * (MOST_CONTAINERS - 1)
+    assert len(parse_json(b"[" + b",".join(lists) + b"]", 8)) == len(lists)
+
+
+@pytest.mark.parametrize("piece", [b"[]", b"{}", b'{"a": 1}', b'"\\"[", []'])
+def test_a_body_has_only_so_many_lists_and_objects(piece: bytes) -> None:
+    with pytest.raises(MalformedRequest, match="lists and objects"):
+        parse_json(b"[" + b",".join([piece] * MOST_CONTAINERS) + b"]", 8)
+
+
+@pytest.mark.parametrize("text", ["[{", '"[', '\\"{', "\\[", "\n[\u2028"])
+def test_brackets_in_a_text_are_no_lists(text: str) -> None:
+    body = {"body_md": text * MOST_CONTAINERS, "again": [text]}
+    assert parse_json(orjson.dumps(body), 8) == body
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from agent_mail_core import database_urls
 from agent_mail_core.database_urls import engine, sqlite_path
-from agent_mail_core.settings import SettingsError
+from agent_mail_core.settings_errors import SettingsError
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ GOOD: list[tuple[str, Any]] = [
     ("thread", "listing"),
     ("subject", "x" * 200),
     ("subject", "😀" * 200),
+    ("subject", "\u200ba"),
+    ("subject", "❤\ufe0f"),
     ("profile", "x" * 128),
     ("description", "x" * 4000),
     ("description", "two\nlines"),
@@ -149,6 +151,11 @@ BAD: list[tuple[str, Any]] = [
     *(("thread", key) for key in ("list", "Search", "SUMMARIZE")),
     ("subject", ""),
     ("subject", " \u3000"),
+    *(
+        (field, unseen)
+        for field in ("subject", "profile", "human_key")
+        for unseen in ("\u200b", "\u2060 \ufeff", "\u00ad", "\u3164", "\u2800\uffa0", "\ufe0f", "\u034f", "\U000e0041")
+    ),
     ("subject", "x" * 201),
     ("profile", ""),
     ("profile", " "),

@@ -17,6 +17,7 @@ SECRETS = [
     "npm_" + "abcdefghijklmnop0123456789",
     "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxIn0",
     "0123456789abcdef" * 4,
     "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----",
     "-----BEGIN OPENSSH PRIVATE KEY-----\nno end",
@@ -47,6 +48,8 @@ def test_a_secret_goes(secret: str, around: str) -> None:
         ("at 10.0.0.7:8080, 192.168.1.1.", "at [ip_address]:8080, [ip_address]."),
         ("[::1] and 2001:db8::ff00:42:8329", "[[ip_address]] and [ip_address]"),
         ("fe80::1%eth0", "[ip_address]%eth0"),
+        ("eyJhbGciOiJI_ghp_" + "a1B2" * 9, "eyJhbGciOiJI_[secret]"),
+        ("key_eyJhbGciOiJI.eyJzdWIi", "key_[secret]"),
     ],
 )
 def test_it_is_replaced_by_what_it_was(text: str, scrubbed: str) -> None:
@@ -104,11 +107,24 @@ def test_texts_inside_values_are_scrubbed_and_counted() -> None:
         "password",
         "a-",
         "@a.",
+        "-eyJ",
+        "_eyJaaaa",
+        "_eyJaaaaaaaa.a",
+        "_SG.aaaaaaaa",
     ],
 )
-def test_hostile_texts_take_linear_time(piece: str) -> None:
-    """256 KiB, which is the longest body, within a second even on a busy machine."""
+def test_hostile_texts_take_about_as_long_as_prose(piece: str) -> None:
+    """256 KiB, which is the longest body: whoever exports pays for it, not all agents."""
+    prose = seconds("The quick brown fox jumps over the lazy dog. ")
+    assert seconds(piece) < 5 * prose
+
+
+def seconds(piece: str) -> float:
+    """CPU time, which does not depend on what else the machine does."""
     text = (piece * 262_144)[:262_144]
-    began = time.perf_counter()
-    Scrubber().text(text)
-    assert time.perf_counter() - began < 2
+    best = 1e9
+    for _ in range(2):
+        began = time.thread_time()
+        Scrubber().text(text)
+        best = min(best, time.thread_time() - began)
+    return best

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from agent_mail_cli.settings_view import MASK, as_json, as_table, without_password
-from agent_mail_core.settings import SettingsError, is_loopback, load, near_misses
+from agent_mail_core.settings import is_loopback, load, near_misses
+from agent_mail_core.settings_errors import SettingsError
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -69,6 +70,50 @@ def test_lists_are_split_at_commas() -> None:
 )
 def test_a_malformed_value_stops_the_start_with_its_name(name: str, value: str) -> None:
     assert problem({name: value}).startswith(f"{name}: ")
+
+
+def test_words_may_be_in_any_case() -> None:
+    settings, _ = load({"LOG_LEVEL": "WARNING", "LOG_FORMAT": "Json", "AUTH_MODE": "NONE"})
+    assert (settings.log_level, settings.log_format, settings.auth_mode) == ("warning", "json", "none")
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("HTTP_BEARER_TOKEN", "short", "must have at least 16 characters"),
+        ("RATE_LIMIT_READS", "many", "must be like 100/minute or 500/5 minutes (seconds, minutes, hours or days)"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33", "must be addresses or networks (192.0.2.7, 10.0.0.0/8, fd00::/8)"),
+        ("PORT", "http", "must be a whole number"),
+        ("PORT", "0", "must be at least 1"),
+        ("PORT", "65536", "must be at most 65535"),
+        ("DRAIN_SECONDS", "long", "must be a number"),
+        ("REQUEST_TIMEOUT_SECONDS", "0", "must be more than 0"),
+        ("ALLOW_INSECURE", "maybe", "must be true or false"),
+        ("LOG_LEVEL", "loud", "must be 'debug', 'info', 'warning' or 'error'"),
+        ("LLM_BASE_URL", "host", r"must be like ^https?://[^\s/]\S*$"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words_of_ours(name: str, value: str, said: str) -> None:
+    assert problem({name: value}) == f"{name}: {said}"
+
+
+@pytest.mark.parametrize("host", ["http://x.y/", "x.y/", "https://x.y", "*", "*.x.y", "::1", "x.y:http", "a b", "x@y"])
+def test_what_no_host_header_can_match_is_refused(host: str) -> None:
+    assert problem({"ALLOWED_HOSTS": f"ok.example,{host}"}).startswith("ALLOWED_HOSTS: must be names as in a Host")
+
+
+@pytest.mark.parametrize("host", ["x.y", "X.Y:8765", "localhost", "10.0.0.1:80", "[::1]", "[::1]:8765", "my_host"])
+def test_what_a_host_header_says_is_taken(host: str) -> None:
+    assert load({"ALLOWED_HOSTS": host})[0].allowed_hosts == (host,)
+
+
+@pytest.mark.parametrize("origin", ["x.y", "https://x.y/path", "https://", "*", "https://u@x.y", "null"])
+def test_what_no_browser_sends_as_an_origin_is_refused(origin: str) -> None:
+    assert problem({"ALLOWED_ORIGINS": origin}).startswith("ALLOWED_ORIGINS: must be origins as browsers send them")
+
+
+def test_origins_may_end_with_a_slash_and_have_any_scheme() -> None:
+    assert load({"ALLOWED_ORIGINS": "https://x.y:8443/,vscode-webview://abc"})
 
 
 def test_every_problem_has_a_line_and_no_value_is_shown() -> None:

@@ -20,6 +20,9 @@ from agent_mail_core.clock import SystemClock
 from agent_mail_core.settings import Settings
 from agent_mail_server.running import RunningServer, running_server
 from agent_mail_store.opening import open_store
+from agent_mail_worker.answering import answering
+from agent_mail_worker.metrics import JobMetrics
+from agent_mail_worker.working import working
 
 URL = "http://127.0.0.1:8765"
 
@@ -91,6 +94,18 @@ async def fleet(place: Place, **settings: Any) -> AsyncIterator[Fleet]:
             for server in servers:
                 await until(lambda: not server.cluster.is_lossy())  # noqa: B023 - awaited in the same turn
         yield Fleet(servers)
+
+
+@asynccontextmanager
+async def fleet_with_worker(place: Place) -> AsyncIterator[Fleet]:
+    """The same, in a cluster with a job worker beside it, whom the servers ask for the archive."""
+    async with AsyncExitStack() as stack:
+        servers = await stack.enter_async_context(fleet(place))
+        if place.redis_url is not None:
+            worker = servers.servers[0]
+            await stack.enter_async_context(working(worker.app, worker.cluster.hear_jobs, JobMetrics(), 1.0))
+            await stack.enter_async_context(answering(worker.app, worker.cluster.questions))
+        yield servers
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import structlog
@@ -57,6 +58,22 @@ async def test_lines_go_out_soon_in_order_and_in_pieces_that_a_pipe_takes_whole(
     assert len(pieces.seen) < 12
     assert all(piece.endswith(b"\n") for piece in pieces.seen)
     assert [piece.count(b"\n") for piece in pieces.seen if len(piece) > PIPE_BUF] == [1]
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+async def test_probes_that_succeed_are_for_debugging(pieces: Pieces, level: Literal["info", "debug"]) -> None:
+    requests_log.configure(Settings(log_format="json", log_level=level), pieces)
+    log = AccessLog()
+    for path in ("/health", "/ready", "/metrics", "/api/health", "/api/ready", "/api/metrics"):
+        write(log, path)
+        log.write("GET", path, 503, 0.5, "r1", None, None, "not_ready")
+    write(log, "/api/inbox")
+    log.flush()
+    lines = [json.loads(line) for line in pieces.getvalue().splitlines()]
+    assert {line["level"] for line in lines if line["path"] == "/api/inbox" or line["status"] == 503} == {"info"}
+    assert [line["level"] for line in lines if line["path"] != "/api/inbox" and line["status"] == 200] == (
+        [] if level == "info" else ["debug"] * 6
+    )
 
 
 async def test_what_is_held_is_written_when_the_server_ends(pieces: Pieces) -> None:

@@ -10,12 +10,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from agent_mail_core.ports import Role
 from agent_mail_core.settings import Settings
 from agent_mail_server.docs_page import docs_html
 from agent_mail_server.examples import EXAMPLES, Example
-from agent_mail_server.operations import BY_NAME, OPERATIONS
-from agent_mail_server.reference import error_rows
-from tests.wire.server import Place, client_of, fleet
+from agent_mail_server.operations import BY_NAME, OPERATIONS, Operation
+from agent_mail_server.reference import error_rows, grouped
+from tests.wire.server import Place, client_of, fleet_with_worker
 
 
 class Page(HTMLParser):
@@ -42,7 +43,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 async def client(place: Place) -> AsyncIterator[httpx.AsyncClient]:
-    async with fleet(place) as server, client_of(server) as talking:
+    async with fleet_with_worker(place) as servers, client_of(servers) as talking:
         yield talking
 
 
@@ -70,6 +71,24 @@ def test_the_shell_command_is_the_example(example: Example) -> None:
     if body is not None:
         assert json.loads(words[words.index("-d") + 1]) == body
     assert ("Authorization: Bearer $HTTP_BEARER_TOKEN" in words) != BY_NAME[example.operation].is_public
+
+
+def test_every_operation_stands_under_a_heading_of_its_own_kind() -> None:
+    headings = {heading: [operation.name for operation in operations] for heading, operations in grouped().items()}
+    assert headings["Server"] == ["health", "ready", "metrics"]
+    assert "reserve_file" in headings["File reservations"]
+    assert max(map(len, headings.values())) <= 12
+    with pytest.raises(KeyError):
+        grouped([Operation(BY_NAME["health"].use_case, ("GET /api/unheard-of/list",), Role.reader)])
+
+
+async def test_what_is_no_tool_is_marked(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/docs")).text
+    articles = list(re.finditer(r'<article id="(\w+)".*?</article>', page, re.DOTALL))
+    assert len(articles) == len(OPERATIONS)
+    assert {article[1] for article in articles if "REST only" in article[0]} == {
+        operation.name for operation in OPERATIONS if not operation.is_tool
+    }
 
 
 async def test_it_shows_every_operation_argument_and_error(client: httpx.AsyncClient) -> None:

@@ -29,7 +29,7 @@ THREAD = re.compile(r"\bT-[0-9A-Z]{10}\b")
 
 UNLIKE = {
     *{"cursor", "next_cursor", "older_cursor", "uptime_seconds", "request_id", "attachment_id", "age_seconds"},
-    *{"commit", "commits"},
+    *{"commit", "commits", "secret"},
 }
 """Fields whose values are a server's own. What is in one commit of the archive depends on when the job ran."""
 
@@ -169,6 +169,8 @@ UNKNOWN: dict[str, Any] = {
     "product_name": "Store fronts",
     "attachment_id": "f" * 32,
     "review_id": 987_654,
+    "webhook_id": 987_654,
+    "delivery_id": 987_654,
 }
 """For every argument that names something: the name of what there is not."""
 

@@ -27,7 +27,11 @@ STEPS: list[tuple[str, str, dict[str, Any]]] = [
     ("list_reservations", "GET /api/file/list", {**SHOP, "limit": 2}),
     ("list_reservations", "GET /api/file/list", {**LAKE, "active_only": False}),
     ("release_file", "POST /api/file/release", {**LAKE, "paths": ["docs/a.md"]}),
-    ("force_release_file", "POST /api/file/force-release", {**HILL, "reservation_id": 1, "reason": "urgent"}),
+    (
+        "force_release_file",
+        "POST /api/file/force-release",
+        {**HILL, "reservation_id": 1, "reason": "urgent", "override": True},
+    ),
     ("renew_file", "POST /api/file/renew", {**LAKE, "ids": [1]}),
     ("release_file", "POST /api/file/release", LAKE),
     ("acquire_build_slot", "POST /api/build/acquire", {**LAKE, "slot_name": "ci", "slot_type": "test", "capacity": 1}),
@@ -45,6 +49,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("file/release", {**LAKE, "paths": ["a"], "ids": [1]}, 422, "invalid_arguments"),
     ("file/check", {**SHOP, "paths": ["/elsewhere"]}, 422, "invalid_path"),
     ("file/force-release", {**LAKE, "reservation_id": 99, "reason": "x"}, 404, "reservation_not_found"),
+    ("file/force-release", {**HILL, "reservation_id": 1, "reason": "x"}, 403, "holder_active"),
     ("build/renew", {**LAKE, "slot_name": "none"}, 404, "slot_not_found"),
     ("build/renew", {**HILL, "slot_name": "ci"}, 409, "slot_not_held"),
     ("build/acquire", {**HILL, "slot_name": "ci", "capacity": 2}, 409, "slot_capacity_mismatch"),
@@ -129,8 +134,10 @@ async def test_a_refused_call_says_why(
 ) -> None:
     await furnish(client, "BlueLake", "GreenHill")
     await client.post("/api/build/acquire", json={**LAKE, "slot_name": "ci"})
+    await client.post("/api/file/reserve", json={**LAKE, "paths": ["held"]})
     response = await client.post(f"/api/{path}", json=body)
     assert (response.status_code, error_of(response)["code"]) == (status, code)
+    assert error_of(response)["data"]["suggestion"]
 
 
 @pytest.mark.parametrize("transport", ["rest", "mcp"])
@@ -148,6 +155,20 @@ async def test_a_waiting_call_outlives_the_request_deadline(place: Place, transp
         await client.post("/api/file/release", json=LAKE)
         answer = await asyncio.wait_for(waiting, 5)
         assert [one["pattern"] for one in answer["granted"]] == ["src/a.py"]
+
+
+async def test_calls_that_wait_end_when_their_project_is_deleted(server: Fleet, client: httpx.AsyncClient) -> None:
+    await furnish(client, "BlueLake", "GreenHill")
+    await client.post("/api/file/reserve", json={**LAKE, "paths": ["src"]})
+    waits = (
+        client.post("/api/file/reserve", json={**HILL, "paths": ["src"], "wait_seconds": 40}),
+        client.get("/api/inbox/wait", params={**HILL, "timeout_seconds": 40}),
+    )
+    calls = asyncio.gather(*waits)
+    await until(lambda: server.waiting == 2)
+    assert (await client.delete("/api/project/shop")).status_code == 200
+    for answer in await asyncio.wait_for(calls, 5):
+        assert (answer.status_code, error_of(answer)["code"]) == (404, "project_not_found")
 
 
 async def test_names_of_the_rust_port_are_read(client: httpx.AsyncClient) -> None:

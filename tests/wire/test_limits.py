@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from agent_mail_core import agents
 from agent_mail_server.client_address import ClientAddresses, shown
+from agent_mail_server.limiting import ACTING_FIELDS
 from tests.wire.server import URL, Fleet, Place, error_of, fleet, furnish, post
 
 TOKEN = "a-token-of-some-length"
@@ -68,6 +71,45 @@ async def test_reads_and_writes_and_acting_agents_count_apart(place: Place) -> N
         answers = [await http.post("/api/message/send", json=message) for _ in range(6)]
         assert [answer.status_code for answer in answers] == [201] * 5 + [429]
         assert answers[0].headers["ratelimit-policy"] == '"writes";q=5;w=60'
+
+
+async def test_an_agent_has_one_budget_however_it_is_spelled(place: Place) -> None:
+    async with limited(place, rate_limit_reads="3/minute") as server, client(server, **BEARER) as http:
+        await post(http, "project/ensure", human_key="/code/caf\u00e9", slug="cafe")
+        await post(http, "agent/register", project_slug="cafe", program="pytest", model="none", name="Ann")
+        statuses = [
+            (await http.get("/api/inbox", params={"project_slug": project, "agent_name": name})).status_code
+            for project, name in (
+                ("/code/caf\u00e9", "Ann"),
+                ("/code/caf\u00e9/", "ann"),
+                ("/code/cafe\u0301//", "ANN"),
+                ("/code/cafe\u0301", "Ann"),
+            )
+        ]
+        assert statuses == [200, 200, 200, 429]
+
+
+async def test_whoever_hands_off_or_requests_a_review_counts_too(place: Place) -> None:
+    async with limited(place, rate_limit_writes="3/minute") as server, client(server, **BEARER) as http:
+        await furnish(http, "Ann", "Bob")
+        for name in ("Ann", "Bob"):
+            task = {**SHOP, "from_agent": name, "to_agent": "Cid", "task": "x"}
+            assert (await http.post("/api/session/hand-off", json=task)).status_code == 404
+            review = {**SHOP, "requester_name": name, "thread_id": "T-1"}
+            assert (await http.post("/api/review/request", json=review)).status_code == 404
+        for name in ("Ann", "Bob"):
+            message = {**SHOP, "sender_name": name, "recipient_names": ["Ann"], "subject": "Hello", "body_md": "x"}
+            statuses = [(await http.post("/api/message/send", json=message)).status_code for _ in range(2)]
+            assert statuses == [201, 429]
+
+
+def test_every_argument_by_which_an_agent_acts_is_counted_by() -> None:
+    named = {
+        name
+        for path in Path(agents.__file__).parent.glob("*.py")
+        for name in re.findall(r"acting_agent\([^()]*request\.(\w+)\)", path.read_text())
+    }
+    assert {"sender_name", "agent_name"} < named <= set(ACTING_FIELDS)
 
 
 async def test_a_team_has_a_budget_too(place: Place) -> None:

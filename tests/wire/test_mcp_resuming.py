@@ -22,7 +22,7 @@ from mcp_types import (
 
 from agent_mail_core.errors import Unavailable
 from agent_mail_core.ports import App
-from agent_mail_server.mcp_streams import Pace
+from agent_mail_server.mcp_streams import LARGEST_KEPT, Pace, call_stream
 from tests.wire.mcp_wire import (
     HANDSHAKES,
     MODERN,
@@ -189,6 +189,31 @@ async def test_without_a_log_a_call_is_answered_all_the_same(monkeypatch: pytest
     await answer.complete()
     assert {event.id for event in answer.events} == {None}
     assert answer.messages[-1]["result"]["structuredContent"]["text"] == "wait"
+
+
+async def test_an_answer_too_large_to_keep_is_sent_without_an_id() -> None:
+    app = make_app()
+    client = await client_of(make_endpoint(app, pace=QUICK))
+    text = "x" * (LARGEST_KEPT // 2)
+    answer = await client.tool("echo", {"text": text}, token="t", message_id="seven").complete()
+    assert answer.messages[-1]["result"]["structuredContent"]["text"] == text
+    assert answer.events[-1].id is None
+    resumed = await resume(client, answer.last_event_id).complete()
+    assert [message["id"] for message in resumed.messages] == ["seven"]
+    assert "ask again" in resumed.messages[0]["error"]["message"]
+    log = call_stream(str(client.session_id), answer.last_event_id.partition("_")[0])
+    page = await app.stream_log.read_after(log, None)
+    assert sum(len(event.data) for event in page.events) < 1000
+
+
+async def test_the_end_of_a_session_forgets_the_streams_of_its_calls() -> None:
+    app = make_app()
+    client = await client_of(make_endpoint(app, pace=QUICK))
+    answer = await client.tool("echo", {"text": "x"}, token="t").complete()
+    log = call_stream(str(client.session_id), answer.last_event_id.partition("_")[0])
+    assert (await app.stream_log.read_after(log, None)).events
+    await client.request("DELETE", headers=client.headers())
+    assert (await app.stream_log.read_after(log, None)).events == []
 
 
 # --- requests of the server -------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 import httpx
 import pytest
 
+from agent_mail_core import project_export
 from agent_mail_core.errors import DatabaseUnavailable
 from agent_mail_server import downloads
 from tests.wire.server import Place, client_of, error_of, fleet, furnish, post
@@ -52,6 +53,7 @@ async def test_an_export_is_a_download(place: Place, format_name: str, media_typ
 
 async def test_it_comes_in_pieces(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "PIECE_BYTES", 100)
+    monkeypatch.setattr(project_export, "BATCH_ROWS", 1)
     async with fleet(place) as server, client_of(server) as client:
         await talk(client)
         whole = await client.get(EXPORT, params={"include_bcc": "true"})
@@ -65,6 +67,7 @@ async def test_it_comes_in_pieces(place: Place, monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_client_may_leave_in_the_middle(fresh_sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "PIECE_BYTES", 1)
+    monkeypatch.setattr(project_export, "BATCH_ROWS", 1)
     monkeypatch.setattr(downloads, "EXPORTS_AT_ONCE", 1)
     async with fleet(Place(fresh_sqlite)) as server, client_of(server) as client:
         await talk(client)
@@ -72,6 +75,14 @@ async def test_a_client_may_leave_in_the_middle(fresh_sqlite: str, monkeypatch: 
             async with streamed(server, EXPORT) as stream:
                 assert stream.status == 200
         assert (await client.get(EXPORT)).json()["project"]["slug"] == "shop"
+
+
+async def test_head_says_what_get_would(place: Place) -> None:
+    async with fleet(place) as server, client_of(server) as client:
+        await talk(client)
+        whole, head = await client.get(EXPORT), await client.head(EXPORT)
+        assert (head.status_code, head.content) == (200, b"")
+        assert {**head.headers, "x-request-id": ""} == {**whole.headers, "x-request-id": ""}
 
 
 async def test_only_so_many_are_written_at_once(fresh_sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +95,7 @@ async def test_only_so_many_are_written_at_once(fresh_sqlite: str, monkeypatch: 
 
 async def test_what_fails_in_the_middle_does_not_look_whole(fresh_sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "PIECE_BYTES", 1)
+    monkeypatch.setattr(project_export, "BATCH_ROWS", 1)
     async with fleet(Place(fresh_sqlite)) as server, client_of(server) as client:
         await talk(client)
 

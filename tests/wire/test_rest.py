@@ -284,7 +284,7 @@ async def test_a_body_over_the_limit_is_too_large(place: Place, is_chunked: bool
         headers = {"Content-Type": "application/json"}
         response = await client.post("/api/project/ensure", content=body, headers=headers)
         assert (response.status_code, error_of(response)["code"]) == (413, "too_large")
-        assert error_of(response)["data"] == {"max_body_bytes": 4096}
+        assert error_of(response)["data"] == {"max_body_bytes": 4096, "suggestion": "send less at once"}
 
 
 async def test_a_body_of_the_limit_is_read(place: Place) -> None:

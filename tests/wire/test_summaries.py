@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
 
-from agent_mail_worker.metrics import JobMetrics
-from agent_mail_worker.working import working
 from tests.wire.mcp_wire import BOTH, MODERN
-from tests.wire.server import Place, client_of, error_of, fleet, furnish, post
+from tests.wire.server import Place, client_of, error_of, fleet_with_worker, furnish, post
 
 SHOP = {"project_slug": "shop"}
 ASKED = {**SHOP, "thread_ids": ["FEAT-1", "FEAT-2"], "wait_seconds": 20}
@@ -28,12 +25,7 @@ PATHS = {"summarize_thread": "thread/summarize", "prepare_thread": "session/prep
 @pytest.fixture
 async def client(place: Place) -> AsyncIterator[httpx.AsyncClient]:
     """With two agents, and a thread of two messages; in a cluster with a job worker."""
-    async with AsyncExitStack() as stack:
-        servers = await stack.enter_async_context(fleet(place))
-        if place.redis_url is not None:
-            server = servers.servers[0]
-            await stack.enter_async_context(working(server.app, server.cluster.hear_jobs, JobMetrics(), 1.0))
-        client = await stack.enter_async_context(client_of(servers))
+    async with fleet_with_worker(place) as servers, client_of(servers) as client:
         await furnish(client, "BlueLake", "GreenHill")
         mail = {**SHOP, "sender_name": "BlueLake", "recipient_names": ["GreenHill"], "subject": "Cart"}
         sent = await post(client, "message/send", **mail, thread_id="FEAT-1", body_md="We decided on net amounts.")

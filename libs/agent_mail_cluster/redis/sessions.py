@@ -110,11 +110,6 @@ class RedisSessions(Sessions):
         subscriber.hold(ENDED, lambda session_id: self._ended(session_id.decode()))
         subscriber.on_lost(self._forget_all)
 
-    @property
-    def cached(self) -> int:
-        """How many sessions this worker has a copy of."""
-        return len(self._copies)
-
     async def create(
         self, team_id: TeamId, principal: Principal, protocol_version: str, client_params: dict[str, Any]
     ) -> Session:

@@ -73,7 +73,8 @@ class PostgresAgents(Agents):
         row = await self._db.the_row(
             """
             UPDATE agents SET program = $2, model = $3, task_description = coalesce($4, task_description),
-                              contact_policy = coalesce($5, contact_policy), retired_at = NULL
+                              contact_policy = coalesce($5, contact_policy), retired_at = NULL,
+                              last_active_at = greatest(last_active_at, clock_timestamp())
             WHERE id = $1
             RETURNING id, project_id, name, program, model, task_description, contact_policy, owner, registered_at,
                       last_active_at, retired_at

@@ -61,7 +61,7 @@ class PostgresContacts(Contacts):
             stored.decided_at,
             stored.expires_at,
         )
-        return replace(found, request=stored, is_changed=True)
+        return replace(found, request=stored, is_changed=True, was_pending=found.request.status == "pending")
 
     async def _locked(self, pairs: Iterable[tuple[AgentId, AgentId]]) -> tuple[Live, datetime]:
         """Lock the pairs, which may have no row to lock yet; then their live requests, both ways, and the time."""

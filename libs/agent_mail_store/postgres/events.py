@@ -4,7 +4,7 @@ A follower reads only what older transactions than all that run have written: no
 """
 
 import json
-from datetime import datetime
+from datetime import timedelta
 
 from agent_mail_core.events import (
     ARCHIVE_TOPIC,
@@ -17,8 +17,9 @@ from agent_mail_core.events import (
     EventSlice,
     NewEvent,
 )
-from agent_mail_core.ids import AgentId
+from agent_mail_core.ids import AgentId, ProjectId
 from agent_mail_store.postgres.connections import Row
+from agent_mail_store.postgres.retention import is_on_hold, share_lock
 from agent_mail_store.postgres.statements import Statements
 
 FORGOTTEN = "events_forgotten"
@@ -37,6 +38,7 @@ _SETTLED = """
 _AFTER = """
     SELECT e.xact::text::bigint, e.id, e.kind, e.team_id, e.project_id, coalesce(p.deleted_slug, p.slug), e.agent_id,
            a.name, e.message_id, e.data, e.created_at,
+           a.project_id, coalesce(h.deleted_slug, h.slug), h.deleted_at IS NOT NULL,
            $5::bigint IS NULL OR e.agent_id = $5 OR EXISTS (
                SELECT FROM messages m WHERE m.id = e.message_id AND m.sender_id = $5
            ) OR EXISTS (
@@ -49,23 +51,27 @@ _AFTER = """
     ) e
     JOIN projects p ON p.id = e.project_id
     LEFT JOIN agents a ON a.id = e.agent_id
+    LEFT JOIN projects h ON h.id = a.project_id
     ORDER BY e.xact, e.id
 """
 _PAGE = """
     SELECT e.xact::text::bigint, e.id, e.kind, e.team_id, e.project_id, coalesce(p.deleted_slug, p.slug), e.agent_id,
-           a.name, e.message_id, e.data, e.created_at
+           a.name, e.message_id, e.data, e.created_at,
+           a.project_id, coalesce(h.deleted_slug, h.slug), h.deleted_at IS NOT NULL
     FROM events e
     JOIN projects p ON p.id = e.project_id AND (p.deleted_at IS NULL OR e.kind = 'project.deleted')
     LEFT JOIN agents a ON a.id = e.agent_id
+    LEFT JOIN projects h ON h.id = a.project_id
     WHERE {scope} AND (e.xact, e.id) < ($2::bigint::text::xid8, $3)
     ORDER BY e.xact DESC, e.id DESC LIMIT $4
 """
 _OF_AGENT = """
     SELECT e.xact::text::bigint, e.id, e.kind, e.team_id, e.project_id, p.slug, e.agent_id, a.name, e.message_id,
-           e.data, e.created_at
+           e.data, e.created_at, a.project_id, coalesce(h.deleted_slug, h.slug), h.deleted_at IS NOT NULL
     FROM events e
     JOIN projects p ON p.id = e.project_id AND p.deleted_at IS NULL
     JOIN agents a ON a.id = e.agent_id
+    JOIN projects h ON h.id = a.project_id
     WHERE e.agent_id = $1 AND e.id < $2 AND ($3::bigint IS NULL OR e.project_id = $3)
     ORDER BY e.id DESC LIMIT $4
 """
@@ -154,31 +160,38 @@ class PostgresEvents(Events):
         row = await self._db.row("SELECT value FROM facts WHERE name = $1", FORGOTTEN)
         return EventPosition(*json.loads(row["value"])) if row else FIRST_POSITION
 
-    async def forget(self, before: datetime, limit: int) -> int:
+    async def forget(self, project_id: ProjectId, older_than: timedelta, limit: int) -> int:
+        await share_lock(self._db)
+        if await is_on_hold(self._db, project_id):
+            return 0
         rows = await self._db.rows(
             """
             WITH oldest AS (
                 SELECT e.xact, e.id,
-                       bool_or(e.created_at >= $1 OR EXISTS (SELECT FROM outbox o WHERE o.event_id = e.id))
+                       bool_or(e.created_at >= clock_timestamp() - $2::interval
+                               OR EXISTS (SELECT FROM outbox o WHERE o.event_id = e.id))
                            OVER (ORDER BY e.xact, e.id) AS is_kept
                 FROM (
-                    SELECT * FROM events WHERE xact < pg_snapshot_xmin(pg_current_snapshot())
-                    ORDER BY xact, id LIMIT $2
+                    SELECT * FROM events WHERE project_id = $1 AND xact < pg_snapshot_xmin(pg_current_snapshot())
+                    ORDER BY xact, id LIMIT $3
                 ) e
             )
             DELETE FROM events USING oldest WHERE events.id = oldest.id AND NOT oldest.is_kept
             RETURNING events.xact::text::bigint, events.id
             """,
-            before,
+            project_id,
+            older_than,
             limit,
         )
         if rows:
-            last = max(EventPosition(*row) for row in rows)
+            # Whoever removes events of another project waits, and sees this position.
             await self._db.rows(
-                """
-                INSERT INTO facts (name, value) VALUES ($1, $2)
-                ON CONFLICT (name) DO UPDATE SET value = excluded.value
-                """,
+                "INSERT INTO facts (name, value) VALUES ($1, '[0, 0]') ON CONFLICT DO NOTHING", FORGOTTEN
+            )
+            await self._db.rows("SELECT FROM facts WHERE name = $1 FOR UPDATE", FORGOTTEN)
+            last = max(await self.forgotten(), *(EventPosition(*row) for row in rows))
+            await self._db.rows(
+                "UPDATE facts SET value = $2 WHERE name = $1",
                 FORGOTTEN,
                 json.dumps([last.transaction, last.event_id]),
             )
@@ -215,4 +228,7 @@ def _entry(row: Row) -> EventEntry:
         message_id=row[8],
         data=json.loads(row[9]),
         created_at=row[10],
+        agent_project_id=row[11],
+        agent_project_slug=row[12],
+        agent_project_is_deleted=row[13],
     )

@@ -84,28 +84,37 @@ class PostgresMessages(Messages):
         return [message_record(row) for row in rows]
 
     async def of_thread(
-        self, thread_id: ThreadId, after: MessageId | None, with_bodies: bool, limit: int
+        self,
+        thread_id: ThreadId,
+        after: MessageId | None,
+        with_bodies: bool,
+        limit: int,
+        party: AgentId | None = None,
     ) -> list[MessageRecord]:
         rows = await self._db.rows(
             """
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
-                   m.subject, CASE WHEN $3 THEN m.body_md END AS body_md, m.priority, m.ack_required, m.created_at,
+                   m.subject, CASE WHEN $5 THEN m.body_md END AS body_md, m.priority, m.ack_required, m.created_at,
                    CASE WHEN s.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = s.project_id) END,
                    EXISTS (SELECT FROM message_attachments f WHERE f.message_id = m.id)
             FROM messages m
             JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
             JOIN agents s ON s.id = m.sender_id
-            WHERE m.thread_id = $1 AND m.id > coalesce($2, 0)
-            ORDER BY m.id LIMIT $4
+            WHERE m.thread_id = $1 AND m.id > coalesce($4, 0) AND ($2::bigint IS NULL OR m.sender_id = $2 OR EXISTS (
+                SELECT FROM deliveries d WHERE d.message_id = m.id AND d.agent_id = $2))
+            ORDER BY m.id LIMIT $3
             """,
             thread_id,
+            party,
+            limit,
             after,
             with_bodies,
-            limit,
         )
         return [message_record(row, row[15]) for row in rows]
 
-    async def newest_of_thread(self, thread_id: ThreadId, limit: int) -> list[MessageRecord]:
+    async def newest_of_thread(
+        self, thread_id: ThreadId, limit: int, party: AgentId | None = None
+    ) -> list[MessageRecord]:
         rows = await self._db.rows(
             """
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, s.name,
@@ -114,10 +123,12 @@ class PostgresMessages(Messages):
             FROM messages m
             JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
             JOIN agents s ON s.id = m.sender_id
-            WHERE m.thread_id = $1
-            ORDER BY m.id DESC LIMIT $2
+            WHERE m.thread_id = $1 AND ($2::bigint IS NULL OR m.sender_id = $2 OR EXISTS (
+                SELECT FROM deliveries d WHERE d.message_id = m.id AND d.agent_id = $2))
+            ORDER BY m.id DESC LIMIT $3
             """,
             thread_id,
+            party,
             limit,
         )
         return [message_record(row) for row in rows]

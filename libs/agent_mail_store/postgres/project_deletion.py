@@ -2,9 +2,11 @@
 
 from datetime import datetime
 
+from agent_mail_core.errors import ProjectOnHold
 from agent_mail_core.ids import ProjectId
 from agent_mail_core.project_deletion import ProjectDeletions
 from agent_mail_store.postgres.attachments import remove_blobs
+from agent_mail_store.postgres.retention import is_on_hold, share_lock
 from agent_mail_store.postgres.statements import Statements
 
 # Each changes at most $2 rows of project $1. They run in this order, each once those before it find nothing.
@@ -68,6 +70,9 @@ class PostgresProjectDeletions(ProjectDeletions):
         self._db = db
 
     async def delete(self, project_id: ProjectId, slug: str, human_key: str) -> datetime | None:
+        await share_lock(self._db)
+        if await is_on_hold(self._db, project_id):
+            raise ProjectOnHold
         await self._db.rows(
             """
             SELECT FROM mailboxes WHERE agent_id IN (
@@ -95,6 +100,7 @@ class PostgresProjectDeletions(ProjectDeletions):
         )
         for statement in (
             "DELETE FROM product_projects WHERE project_id = $1",
+            "DELETE FROM webhooks WHERE project_id = $1",
             """
             DELETE FROM contacts c USING agents a WHERE a.project_id = $1 AND a.id IN (c.agent_id, c.contact_id)
             """,
@@ -116,9 +122,18 @@ class PostgresProjectDeletions(ProjectDeletions):
             await self._db.rows(statement, project_id)
         return row["deleted_at"]  # type: ignore[no-any-return]
 
-    async def unpurged(self, limit: int) -> list[ProjectId]:
+    async def unpurged(self, is_archived: bool, limit: int) -> list[ProjectId]:
         rows = await self._db.rows(
-            "SELECT id FROM projects WHERE deleted_at IS NOT NULL AND deleted_key IS NOT NULL ORDER BY id LIMIT $1",
+            """
+            SELECT p.id FROM projects p LEFT JOIN archives a ON a.project_id = p.id
+            WHERE p.deleted_at IS NOT NULL AND p.deleted_key IS NOT NULL AND NOT ($1 AND EXISTS (
+                SELECT FROM events e
+                WHERE e.project_id = p.id
+                  AND (e.xact, e.id) > (coalesce(a.position_xact, 0)::text::xid8, coalesce(a.position_id, 0))
+            ))
+            ORDER BY p.id LIMIT $2
+            """,
+            is_archived,
             limit,
         )
         return [row["id"] for row in rows]
@@ -175,4 +190,6 @@ class PostgresProjectDeletions(ProjectDeletions):
     async def _strip(self, project_id: ProjectId) -> None:
         """What stays tells nothing but names."""
         await self._db.rows("DELETE FROM lease_counters WHERE project_id = $1", project_id)
+        await self._db.rows("DELETE FROM webhooks WHERE project_id = $1", project_id)  # added while it was deleted
+        await self._db.rows("DELETE FROM embedding_positions WHERE project_id = $1", project_id)
         await self._db.rows("UPDATE projects SET deleted_key = NULL, description = NULL WHERE id = $1", project_id)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from agent_mail_core.agents import SERVICE_MODEL, SERVICE_OWNER, SERVICE_POLICIES, SERVICE_PROGRAM
 from agent_mail_core.errors import SlugTaken
 from agent_mail_core.ids import ProjectId, TeamId
-from agent_mail_core.projects import ProjectCounts, ProjectRecord, Projects
+from agent_mail_core.projects import ProjectCounts, ProjectRecord, Projects, key_is_slug
 from agent_mail_store.postgres.statements import Statements
 
 
@@ -25,6 +25,8 @@ class PostgresProjects(Projects):
         existing = await self._by_key(team_id, human_key)
         if existing is not None:
             return await self._kept(existing, slugs[0] if is_explicit else None, description), False
+        if await self._names(team_id, human_key, is_slug_only=True):
+            raise key_is_slug(human_key)
         for slug in slugs:
             if slug != human_key and await self._names(team_id, slug, is_slug_only=False):
                 continue

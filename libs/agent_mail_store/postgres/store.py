@@ -9,10 +9,11 @@ from typing import Any, Self
 
 from agent_mail_core.delivery import Delivered, Outgoing
 from agent_mail_core.errors import AgentMailError, DatabaseUnavailable, SchemaTooOld
-from agent_mail_core.ports import Clock, Store, StoreIdentity, Transaction
+from agent_mail_core.ports import Store, StoreIdentity, Transaction
 from agent_mail_core.settings import Settings
 from agent_mail_store.postgres.batches import Batches
 from agent_mail_store.postgres.connections import SILENCE, Connections
+from agent_mail_store.postgres.restoring import check_is_here
 from agent_mail_store.postgres.server_lock import ServerLock
 from agent_mail_store.postgres.statements import Reading
 from agent_mail_store.postgres.together import Together
@@ -25,8 +26,8 @@ class PostgresStore(Store):
     """Made by `open`. Belongs to the event loop that opened it. Time is the database's."""
 
     @classmethod
-    async def open(cls, settings: Settings, clock: Clock, single_server: bool) -> Self:
-        """See `opening.open_store`. `clock` is for stores without one of their own."""
+    async def open(cls, settings: Settings, single_server: bool) -> Self:
+        """See `opening.open_store`."""
         lock = ServerLock(settings) if single_server else None
         if lock is not None:
             await lock.take()
@@ -34,6 +35,7 @@ class PostgresStore(Store):
         try:
             await connections.open()
             await _check_schema(connections)
+            await check_is_here(connections)
             identity = await _identity(connections)
         except (AgentMailError, OSError):
             await connections.close()

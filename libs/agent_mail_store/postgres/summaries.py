@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from agent_mail_core.addresses import show
 from agent_mail_core.ids import MessageId, ThreadId
 from agent_mail_core.summaries import (
     BODY_CHARACTERS,
@@ -28,7 +29,15 @@ _MESSAGE = """
                FROM deliveries d JOIN agents r ON r.id = d.agent_id WHERE d.message_id = m.id AND d.kind = 0
            ) AS addressee,
            substr(m.body_md, 1, $2) AS body_md, length(m.body_md) > $2 AS is_cut, m.priority, m.ack_required,
-           m.created_at
+           m.created_at,
+           CASE WHEN a.project_id <> m.project_id
+                THEN (SELECT slug FROM projects WHERE id = a.project_id) END AS sender_slug,
+           (
+               SELECT max(h.slug)
+               FROM deliveries d JOIN agents r ON r.id = d.agent_id AND r.project_id <> m.project_id
+               JOIN projects h ON h.id = r.project_id
+               WHERE d.message_id = m.id AND d.kind = 0
+           ) AS addressee_slug
     FROM messages m JOIN agents a ON a.id = m.sender_id
 """
 
@@ -127,8 +136,8 @@ def _message(row: Row) -> SourceMessage:
     return SourceMessage(
         id=row["id"],
         parent_id=row["parent_id"],
-        sender_name=row["sender_name"],
-        addressee=row["addressee"],
+        sender_name=show(row["sender_name"], row["sender_slug"]),
+        addressee=show(row["addressee"], row["addressee_slug"]) if row["addressee"] is not None else None,
         body_md=row["body_md"],
         is_cut=row["is_cut"],
         priority=PRIORITY_WORDS[row["priority"]],

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from agent_mail_core.addresses import show
 from agent_mail_core.ids import AgentId, ProjectId, TeamId, ThreadId
-from agent_mail_core.threads import ThreadFilter, ThreadRecord, Threads
+from agent_mail_core.threads import Share, ThreadFilter, ThreadRecord, Threads
 from agent_mail_store.postgres.statements import Statements
 
 _PAGE_BEGIN = """
@@ -92,6 +92,19 @@ class PostgresThreads(Threads):
             thread_ids,
         )
         return {row["thread_id"]: list(map(show, row["names"], row["slugs"])) for row in rows}
+
+    async def share(self, thread_id: ThreadId, agent_id: AgentId) -> Share:
+        row = await self._db.the_row(
+            """
+            SELECT EXISTS (SELECT FROM messages m WHERE m.thread_id = $1 AND (m.sender_id = $2 OR EXISTS (
+                       SELECT FROM deliveries d WHERE d.message_id = m.id AND d.agent_id = $2))) AS has_own,
+                   EXISTS (SELECT FROM messages m WHERE m.thread_id = $1 AND m.sender_id <> $2 AND NOT EXISTS (
+                       SELECT FROM deliveries d WHERE d.message_id = m.id AND d.agent_id = $2)) AS has_others
+            """,
+            thread_id,
+            agent_id,
+        )
+        return "none" if not row["has_own"] else "some" if row["has_others"] else "all"
 
     async def keys(self, project_id: ProjectId, limit: int) -> list[str]:
         rows = await self._db.rows(

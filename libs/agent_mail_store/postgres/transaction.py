@@ -11,6 +11,7 @@ from agent_mail_store.postgres.attachments import PostgresAttachments
 from agent_mail_store.postgres.build_slots import PostgresBuildSlots
 from agent_mail_store.postgres.contacts import PostgresContacts
 from agent_mail_store.postgres.delivery import Parcel, deliver_together
+from agent_mail_store.postgres.embeddings import PostgresEmbeddings
 from agent_mail_store.postgres.events import PostgresEvents
 from agent_mail_store.postgres.idempotency import PostgresIdempotency
 from agent_mail_store.postgres.jobs import PostgresJobs
@@ -23,11 +24,13 @@ from agent_mail_store.postgres.project_deletion import PostgresProjectDeletions
 from agent_mail_store.postgres.project_export import PostgresProjectExports
 from agent_mail_store.postgres.projects import PostgresProjects
 from agent_mail_store.postgres.reservations import PostgresReservations
+from agent_mail_store.postgres.retention import PostgresRetention
 from agent_mail_store.postgres.reviews import PostgresReviews
 from agent_mail_store.postgres.statements import Statements
 from agent_mail_store.postgres.summaries import PostgresSummaries
 from agent_mail_store.postgres.sweeps import PostgresSweeps
 from agent_mail_store.postgres.threads import PostgresThreads
+from agent_mail_store.postgres.webhooks import PostgresWebhooks
 
 
 class PostgresTransaction(Transaction):
@@ -115,8 +118,20 @@ class PostgresTransaction(Transaction):
         return PostgresSummaries(self._db)
 
     @cached_property
+    def retention(self) -> PostgresRetention:
+        return PostgresRetention(self._db)
+
+    @cached_property
     def archives(self) -> PostgresArchives:
         return PostgresArchives(self._db)
+
+    @cached_property
+    def webhooks(self) -> PostgresWebhooks:
+        return PostgresWebhooks(self._db)
+
+    @cached_property
+    def embeddings(self) -> PostgresEmbeddings:
+        return PostgresEmbeddings(self._db)
 
     async def deliver(self, send: Outgoing) -> Delivered:
         parcel = Parcel(send, stored_body(send.body_index))

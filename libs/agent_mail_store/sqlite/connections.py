@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import apsw
@@ -54,7 +56,7 @@ class DatabaseFile:
             raise DatabaseUnavailable("The database file cannot be reached.") from error
         return found.st_dev, found.st_ino
 
-    def connect(self, is_reader: bool) -> apsw.Connection:
+    def connect(self, is_reader: bool, with_vectors: bool = False) -> apsw.Connection:
         """A new connection; it may be used by one thread at a time. It waits for no lock until it is told to."""
         try:
             # SQLite's own mutexes stay: apsw frees the GIL while a statement runs.
@@ -76,9 +78,35 @@ class DatabaseFile:
             ):
                 connection.execute(f"PRAGMA {pragma}")
             connection.set_busy_timeout(0)
+            if with_vectors:
+                load_vectors(connection)
         except apsw.Error as error:
             raise translate(error) or error from error
         return connection
+
+
+def load_vectors(connection: apsw.Connection) -> None:
+    """Load sqlite-vec, whose package is not imported: it imports Python's own sqlite3, which not every build has.
+
+    Where it cannot be loaded, searches by meaning say so, and all else works.
+    """
+    package = find_spec("sqlite_vec")
+    if package is None or not package.submodule_search_locations:
+        return
+    connection.enable_load_extension(True)
+    with suppress(apsw.ExtensionLoadingError):
+        connection.load_extension(os.path.join(package.submodule_search_locations[0], "vec0"))
+    connection.enable_load_extension(False)
+
+
+def has_vectors() -> bool:
+    """Whether sqlite-vec can be loaded here."""
+    connection = apsw.Connection(":memory:")
+    load_vectors(connection)
+    found = connection.execute("SELECT count(*) FROM pragma_function_list WHERE name = 'vec_distance_hamming'")
+    is_there = bool(found.fetchall()[0][0])
+    connection.close()
+    return is_there
 
 
 class ServerLock:

@@ -57,7 +57,7 @@ class SqliteContacts(Contacts):
             "UPDATE contacts SET status = ?, decided_at = ?, expires_at = ? WHERE id = ?",
             [(stored.status, _stored(stored.decided_at), _stored(stored.expires_at), found.id)],
         )
-        return replace(found, request=stored, is_changed=True)
+        return replace(found, request=stored, is_changed=True, was_pending=found.request.status == "pending")
 
     def _live(self, agent_id: AgentId, contact_id: AgentId, now: int) -> ContactRecord | None:
         row = self._statements.row(

@@ -6,7 +6,7 @@ doing (a statement that is wrong, a violated constraint) stays what it is: a fau
 
 import apsw
 
-from agent_mail_core.errors import AgentMailError, DatabaseUnavailable, SchemaTooOld
+from agent_mail_core.errors import AgentMailError, DatabaseUnavailable, ModeUnavailable, SchemaTooOld
 
 _UNAVAILABLE: tuple[tuple[type[apsw.Error], str], ...] = (
     (apsw.BusyError, "Another process holds the lock of the database."),
@@ -33,4 +33,6 @@ def translate(error: apsw.Error) -> AgentMailError | None:
             return DatabaseUnavailable(message)
     if isinstance(error, apsw.SQLError) and str(error).removeprefix("SQLError: ").startswith(_NOT_MIGRATED):
         return SchemaTooOld()
+    if isinstance(error, apsw.SQLError) and "no such function: vec_" in str(error):
+        return ModeUnavailable("The extension sqlite-vec cannot be loaded here: use mode=text.")
     return None

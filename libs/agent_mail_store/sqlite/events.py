@@ -1,10 +1,10 @@
 """Events in SQLite: rowids are in commit order, because there is one writer."""
 
-from datetime import datetime
+from datetime import timedelta
 
 import orjson
 
-from agent_mail_core.clock import from_microseconds, to_microseconds
+from agent_mail_core.clock import MICROSECOND, from_microseconds
 from agent_mail_core.events import (
     ARCHIVE_TOPIC,
     FIRST_POSITION,
@@ -16,8 +16,9 @@ from agent_mail_core.events import (
     EventSlice,
     NewEvent,
 )
-from agent_mail_core.ids import AgentId
+from agent_mail_core.ids import AgentId, ProjectId
 from agent_mail_core.ports import Clock
+from agent_mail_store.sqlite.retention import is_on_hold
 from agent_mail_store.sqlite.statements import Row, Statements
 
 FORGOTTEN = "events_forgotten"
@@ -25,7 +26,7 @@ FORGOTTEN = "events_forgotten"
 
 _AFTER = """
     SELECT e.id, e.kind, e.team_id, e.project_id, coalesce(p.deleted_slug, p.slug), e.agent_id, a.name, e.message_id,
-        e.data, e.created_at,
+        e.data, e.created_at, a.project_id, coalesce(h.deleted_slug, h.slug), h.deleted_at IS NOT NULL,
         ?3 IS NULL OR e.agent_id = ?3
         OR EXISTS (SELECT 1 FROM messages m WHERE m.id = e.message_id AND m.sender_id = ?3)
         OR EXISTS (
@@ -34,14 +35,16 @@ _AFTER = """
     FROM (SELECT * FROM events e WHERE {scope} AND e.id > ?2 ORDER BY e.id LIMIT ?5) e
     CROSS JOIN projects p ON p.id = e.project_id
     LEFT JOIN agents a ON a.id = e.agent_id
+    LEFT JOIN projects h ON h.id = a.project_id
     ORDER BY e.id
 """
 _PAGE = """
     SELECT e.id, e.kind, e.team_id, e.project_id, coalesce(p.deleted_slug, p.slug), e.agent_id, a.name, e.message_id,
-        e.data, e.created_at
+        e.data, e.created_at, a.project_id, coalesce(h.deleted_slug, h.slug), h.deleted_at IS NOT NULL
     FROM events e
     CROSS JOIN projects p ON p.id = e.project_id AND (p.deleted_at IS NULL OR e.kind = 'project.deleted')
     LEFT JOIN agents a ON a.id = e.agent_id
+    LEFT JOIN projects h ON h.id = a.project_id
     WHERE {scope} AND e.id < ?2 AND (?3 IS NULL OR e.project_id = ?3)
     ORDER BY e.id DESC LIMIT ?4
 """
@@ -93,20 +96,23 @@ class SqliteEvents(Events):
         row = self._statements.row("SELECT value FROM facts WHERE name = ?", (FORGOTTEN,))
         return EventPosition(*orjson.loads(row[0])) if row else FIRST_POSITION
 
-    async def forget(self, before: datetime, limit: int) -> int:
+    async def forget(self, project_id: ProjectId, older_than: timedelta, limit: int) -> int:
+        if is_on_hold(self._statements, project_id):
+            return 0
         rows = self._statements.rows(
             """
             WITH oldest AS (
                 SELECT e.id, max(e.created_at >= ? OR EXISTS (SELECT 1 FROM outbox o WHERE o.event_id = e.id))
                     OVER (ORDER BY e.id) AS is_kept
-                FROM (SELECT * FROM events ORDER BY id LIMIT ?) e
+                FROM (SELECT * FROM events WHERE project_id = ? ORDER BY id LIMIT ?) e
             )
             DELETE FROM events WHERE id IN (SELECT id FROM oldest WHERE NOT is_kept) RETURNING id
             """,
-            (to_microseconds(before), limit),
+            (self._clock.microseconds() - older_than // MICROSECOND, project_id, limit),
         )
         if rows:
-            position = orjson.dumps([0, max(event_id for (event_id,) in rows)]).decode()
+            last = max((await self.forgotten()).event_id, *(event_id for (event_id,) in rows))
+            position = orjson.dumps([0, last]).decode()
             self._statements.insert(
                 "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
                 (FORGOTTEN, position),
@@ -144,6 +150,9 @@ def _entry(row: Row) -> EventEntry:
         message_id=row[7],
         data=orjson.loads(row[8]),
         created_at=from_microseconds(row[9]),
+        agent_project_id=row[10],
+        agent_project_slug=row[11],
+        agent_project_is_deleted=bool(row[12]),
     )
 
 

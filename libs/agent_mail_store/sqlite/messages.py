@@ -83,25 +83,34 @@ class SqliteMessages(Messages):
         return [message_record(row) for row in rows]
 
     async def of_thread(
-        self, thread_id: ThreadId, after: MessageId | None, with_bodies: bool, limit: int
+        self,
+        thread_id: ThreadId,
+        after: MessageId | None,
+        with_bodies: bool,
+        limit: int,
+        party: AgentId | None = None,
     ) -> list[MessageRecord]:
         rows = self._statements.rows(
             """
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, a.name,
-                m.subject, CASE WHEN ? THEN m.body_md END, m.priority, m.ack_required, m.created_at,
+                m.subject, CASE WHEN ?4 THEN m.body_md END, m.priority, m.ack_required, m.created_at,
                 CASE WHEN a.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = a.project_id) END,
                 EXISTS (SELECT 1 FROM message_attachments f WHERE f.message_id = m.id)
             FROM messages m
             CROSS JOIN projects p ON p.id = m.project_id
             CROSS JOIN threads t ON t.id = m.thread_id
             CROSS JOIN agents a ON a.id = m.sender_id
-            WHERE m.thread_id = ? AND m.id > ? ORDER BY m.id LIMIT ?
+            WHERE m.thread_id = ?1 AND m.id > ?5 AND (?2 IS NULL OR m.sender_id = ?2 OR EXISTS (
+                SELECT 1 FROM deliveries d WHERE d.message_id = m.id AND d.agent_id = ?2))
+            ORDER BY m.id LIMIT ?3
             """,
-            (int(with_bodies), thread_id, after or 0, limit),
+            (thread_id, party, limit, int(with_bodies), after or 0),
         )
         return [message_record(row, bool(row[15])) for row in rows]
 
-    async def newest_of_thread(self, thread_id: ThreadId, limit: int) -> list[MessageRecord]:
+    async def newest_of_thread(
+        self, thread_id: ThreadId, limit: int, party: AgentId | None = None
+    ) -> list[MessageRecord]:
         rows = self._statements.rows(
             """
             SELECT m.id, m.team_id, m.project_id, p.slug, m.thread_id, t.key, m.parent_id, m.sender_id, a.name,
@@ -111,9 +120,11 @@ class SqliteMessages(Messages):
             CROSS JOIN projects p ON p.id = m.project_id
             CROSS JOIN threads t ON t.id = m.thread_id
             CROSS JOIN agents a ON a.id = m.sender_id
-            WHERE m.thread_id = ? ORDER BY m.id DESC LIMIT ?
+            WHERE m.thread_id = ?1 AND (?2 IS NULL OR m.sender_id = ?2 OR EXISTS (
+                SELECT 1 FROM deliveries d WHERE d.message_id = m.id AND d.agent_id = ?2))
+            ORDER BY m.id DESC LIMIT ?3
             """,
-            (thread_id, limit),
+            (thread_id, party, limit),
         )
         return [message_record(row) for row in rows]
 

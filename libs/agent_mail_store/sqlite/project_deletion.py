@@ -3,10 +3,12 @@
 from datetime import datetime
 
 from agent_mail_core.clock import from_microseconds
+from agent_mail_core.errors import ProjectOnHold
 from agent_mail_core.ids import ProjectId
 from agent_mail_core.ports import Clock
 from agent_mail_core.project_deletion import ProjectDeletions
 from agent_mail_store.sqlite.attachments import remove_blobs
+from agent_mail_store.sqlite.retention import is_on_hold
 from agent_mail_store.sqlite.statements import Statements
 
 # Each changes at most ?2 rows of project ?1. They run in this order, each once those before it find nothing.
@@ -73,6 +75,8 @@ class SqliteProjectDeletions(ProjectDeletions):
         self._clock = clock
 
     async def delete(self, project_id: ProjectId, slug: str, human_key: str) -> datetime | None:
+        if is_on_hold(self._statements, project_id):
+            raise ProjectOnHold
         now = self._clock.microseconds()
         marked = self._statements.rows(
             """
@@ -88,6 +92,7 @@ class SqliteProjectDeletions(ProjectDeletions):
         )
         for statement in (
             "DELETE FROM product_projects WHERE project_id = ?1",
+            "DELETE FROM webhooks WHERE project_id = ?1",
             "DELETE FROM contacts WHERE agent_id IN (SELECT id FROM agents WHERE project_id = ?1)",
             "DELETE FROM contacts WHERE contact_id IN (SELECT id FROM agents WHERE project_id = ?1)",
             "DELETE FROM blocks WHERE agent_id IN (SELECT id FROM agents WHERE project_id = ?1)",
@@ -113,10 +118,16 @@ class SqliteProjectDeletions(ProjectDeletions):
         )
         return from_microseconds(now)
 
-    async def unpurged(self, limit: int) -> list[ProjectId]:
+    async def unpurged(self, is_archived: bool, limit: int) -> list[ProjectId]:
         rows = self._statements.rows(
-            "SELECT id FROM projects WHERE deleted_at IS NOT NULL AND deleted_key IS NOT NULL ORDER BY id LIMIT ?",
-            (limit,),
+            """
+            SELECT p.id FROM projects p LEFT JOIN archives a ON a.project_id = p.id
+            WHERE p.deleted_at IS NOT NULL AND p.deleted_key IS NOT NULL AND NOT (? AND EXISTS (
+                SELECT 1 FROM events e WHERE e.project_id = p.id AND e.id > coalesce(a.position_id, 0)
+            ))
+            ORDER BY p.id LIMIT ?
+            """,
+            (int(is_archived), limit),
         )
         return [row[0] for row in rows]
 
@@ -168,6 +179,8 @@ class SqliteProjectDeletions(ProjectDeletions):
         """What stays tells nothing but names."""
         for statement in (
             "DELETE FROM lease_counters WHERE project_id = ?",
+            "DELETE FROM webhooks WHERE project_id = ?",
+            "DELETE FROM embedding_positions WHERE project_id = ?",
             "UPDATE projects SET deleted_key = NULL, description = NULL WHERE id = ?",
         ):
             self._statements.rows(statement, (project_id,))

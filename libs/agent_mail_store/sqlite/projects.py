@@ -7,7 +7,7 @@ from agent_mail_core.clock import from_microseconds
 from agent_mail_core.errors import SlugTaken
 from agent_mail_core.ids import ProjectId, TeamId
 from agent_mail_core.ports import Clock
-from agent_mail_core.projects import ProjectCounts, ProjectRecord, Projects
+from agent_mail_core.projects import ProjectCounts, ProjectRecord, Projects, key_is_slug
 from agent_mail_store.sqlite.statements import Row, Statements, piece
 
 
@@ -29,6 +29,8 @@ class SqliteProjects(Projects):
             (team_id, human_key),
         )
         if existing is None:
+            if self._is_slug(team_id, human_key):
+                raise key_is_slug(human_key)
             slug = next((slug for slug in slugs if not self._is_taken(team_id, slug, human_key)), None)
             if slug is None:
                 raise SlugTaken(slug=slugs[0])
@@ -74,8 +76,10 @@ class SqliteProjects(Projects):
         is_key = slug != own_key and self._statements.row(
             "SELECT 1 FROM projects WHERE team_id = ? AND human_key = ?", (team_id, slug)
         )
-        is_slug = self._statements.row("SELECT 1 FROM projects WHERE team_id = ? AND slug = ?", (team_id, slug))
-        return bool(is_key or is_slug)
+        return bool(is_key) or self._is_slug(team_id, slug)
+
+    def _is_slug(self, team_id: TeamId, name: str) -> bool:
+        return bool(self._statements.row("SELECT 1 FROM projects WHERE team_id = ? AND slug = ?", (team_id, name)))
 
     async def find(self, team_id: TeamId, ref: str) -> ProjectRecord | None:
         return find_project(self._statements, team_id, ref)

@@ -39,7 +39,7 @@ class LongReads:
         self._threads = ThreadPoolExecutor(min(count, MAX_THREADS), "agent-mail-read")
         try:
             for _ in range(min(count, MAX_THREADS)):
-                connection = file.connect(is_reader=True)
+                connection = file.connect(is_reader=True, with_vectors=True)
                 self._connections.append(connection)
                 connection.set_busy_timeout(round(lock_timeout * 1000))
                 self._free.put(Reading(connection, statement_timeout))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from agent_mail_core.addresses import show
 from agent_mail_core.clock import from_microseconds
 from agent_mail_core.ids import MessageId, ThreadId
 from agent_mail_core.ports import Clock
@@ -32,7 +33,14 @@ _MESSAGE = """
             SELECT CASE count(*) WHEN 1 THEN max(r.name) END
             FROM deliveries d CROSS JOIN agents r ON r.id = d.agent_id WHERE d.message_id = m.id AND d.kind = 0
         ),
-        substr(m.body_md, 1, ?2), length(m.body_md) > ?2, m.priority, m.ack_required, m.created_at
+        substr(m.body_md, 1, ?2), length(m.body_md) > ?2, m.priority, m.ack_required, m.created_at,
+        CASE WHEN a.project_id <> m.project_id THEN (SELECT slug FROM projects WHERE id = a.project_id) END,
+        (
+            SELECT max(h.slug)
+            FROM deliveries d CROSS JOIN agents r ON r.id = d.agent_id AND r.project_id <> m.project_id
+            CROSS JOIN projects h ON h.id = r.project_id
+            WHERE d.message_id = m.id AND d.kind = 0
+        )
     FROM messages m CROSS JOIN agents a ON a.id = m.sender_id
 """
 
@@ -140,8 +148,8 @@ def _message(row: Row) -> SourceMessage:
     return SourceMessage(
         id=row[0],
         parent_id=row[1],
-        sender_name=row[2],
-        addressee=row[3],
+        sender_name=show(row[2], row[9]),
+        addressee=show(row[3], row[10]) if row[3] is not None else None,
         body_md=row[4],
         is_cut=bool(row[5]),
         priority=PRIORITY_WORDS[row[6]],

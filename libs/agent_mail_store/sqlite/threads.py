@@ -7,7 +7,7 @@ import orjson
 from agent_mail_core.addresses import show
 from agent_mail_core.clock import from_microseconds, to_microseconds
 from agent_mail_core.ids import AgentId, ProjectId, ThreadId
-from agent_mail_core.threads import ThreadFilter, ThreadRecord, Threads
+from agent_mail_core.threads import Share, ThreadFilter, ThreadRecord, Threads
 from agent_mail_store.sqlite.statements import Row, Statements, Value, piece
 
 
@@ -105,6 +105,21 @@ class SqliteThreads(Threads):
         for thread_id, name, slug in rows:
             names[thread_id].append(show(name, slug))
         return names
+
+    async def share(self, thread_id: ThreadId, agent_id: AgentId) -> Share:
+        def work(statements: Statements) -> Row:
+            return statements.rows(
+                """
+                SELECT EXISTS (SELECT 1 FROM messages m WHERE m.thread_id = ?1 AND (m.sender_id = ?2 OR EXISTS (
+                        SELECT 1 FROM deliveries d WHERE d.message_id = m.id AND d.agent_id = ?2))),
+                    EXISTS (SELECT 1 FROM messages m WHERE m.thread_id = ?1 AND m.sender_id <> ?2 AND NOT EXISTS (
+                        SELECT 1 FROM deliveries d WHERE d.message_id = m.id AND d.agent_id = ?2))
+                """,
+                (thread_id, agent_id),
+            )[0]
+
+        has_own, has_others = await self._statements.apart(work)
+        return "none" if not has_own else "some" if has_others else "all"
 
     async def keys(self, project_id: ProjectId, limit: int) -> list[str]:
         rows = self._statements.rows(

@@ -8,6 +8,7 @@ from agent_mail_store.sqlite.attachments import SqliteAttachments
 from agent_mail_store.sqlite.build_slots import SqliteBuildSlots
 from agent_mail_store.sqlite.contacts import SqliteContacts
 from agent_mail_store.sqlite.delivery import deliver
+from agent_mail_store.sqlite.embeddings import SqliteEmbeddings
 from agent_mail_store.sqlite.events import SqliteEvents
 from agent_mail_store.sqlite.idempotency import SqliteIdempotency
 from agent_mail_store.sqlite.jobs import SqliteJobs
@@ -20,11 +21,13 @@ from agent_mail_store.sqlite.project_deletion import SqliteProjectDeletions
 from agent_mail_store.sqlite.project_export import SqliteProjectExports
 from agent_mail_store.sqlite.projects import SqliteProjects
 from agent_mail_store.sqlite.reservations import SqliteReservations
+from agent_mail_store.sqlite.retention import SqliteRetention
 from agent_mail_store.sqlite.reviews import SqliteReviews
 from agent_mail_store.sqlite.statements import Statements
 from agent_mail_store.sqlite.summaries import SqliteSummaries
 from agent_mail_store.sqlite.sweeps import SqliteSweeps
 from agent_mail_store.sqlite.threads import SqliteThreads
+from agent_mail_store.sqlite.webhooks import SqliteWebhooks
 from agent_mail_store.sqlite.writing import Writing
 
 
@@ -118,8 +121,20 @@ class SqliteTransaction(Transaction):
         return SqliteSummaries(self._statements, self._clock)
 
     @property
+    def retention(self) -> SqliteRetention:
+        return SqliteRetention(self._statements, self._clock)
+
+    @property
     def archives(self) -> SqliteArchives:
         return SqliteArchives(self._statements, self._clock)
+
+    @property
+    def webhooks(self) -> SqliteWebhooks:
+        return SqliteWebhooks(self._statements, self._clock)
+
+    @property
+    def embeddings(self) -> SqliteEmbeddings:
+        return SqliteEmbeddings(self._statements, self._clock)
 
     async def deliver(self, send: Outgoing) -> Delivered:
         if not isinstance(self._statements, Writing):
