@@ -97,11 +97,14 @@ class PostgresArchives(Archives):
         )
         if not stored:
             return False
+        # As an array, so that a planner without statistics does not look through the whole backlog for each event.
         await self._db.rows(
             """
-            DELETE FROM outbox o USING events e
-            WHERE o.event_id = e.id AND o.topic = $6 AND e.project_id = $1
-              AND (e.xact, e.id) > ($2::bigint::text::xid8, $3) AND (e.xact, e.id) <= ($4::bigint::text::xid8, $5)
+            DELETE FROM outbox WHERE topic = $6 AND event_id = ANY (ARRAY (
+                SELECT id FROM events
+                WHERE project_id = $1
+                  AND (xact, id) > ($2::bigint::text::xid8, $3) AND (xact, id) <= ($4::bigint::text::xid8, $5)
+            ))
             """,
             project_id,
             before["position_xact"] if before else 0,

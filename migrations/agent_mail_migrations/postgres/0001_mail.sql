@@ -160,7 +160,7 @@ CREATE TABLE outbox (
     topic text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX outbox_by_event ON outbox (event_id);
+CREATE INDEX outbox_by_event ON outbox (event_id, topic);
 CREATE INDEX outbox_by_topic ON outbox (topic, id);
 
 CREATE TABLE idempotency_keys (

@@ -151,7 +151,7 @@ CREATE TABLE outbox (
     topic TEXT NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX outbox_by_event ON outbox (event_id);
+CREATE INDEX outbox_by_event ON outbox (event_id, topic);
 CREATE INDEX outbox_by_topic ON outbox (topic, id);
 
 CREATE TABLE idempotency_keys (
