@@ -123,6 +123,8 @@ class ArchiveBatch:
     """Those that were sent, without those that retention has removed since."""
     contents: Mapping[bytes, bytes]
     """The bytes of their attachments, by SHA-256."""
+    is_cut: bool = False
+    """Whether there were more events than it holds."""
 
 
 class Archives(Protocol):

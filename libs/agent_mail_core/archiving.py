@@ -33,8 +33,8 @@ from agent_mail_core.ports import App
 
 log = logging.getLogger(__name__)
 
-MOST_COMMITS = 1000
-"""In one run of the job."""
+MOST_COMMITS = 20
+"""In one run of the job; then others that are due have their turn."""
 
 REST = 4.0
 """Where the archive is written by the process that answers requests: how long it rests after a commit, times as long as
@@ -59,7 +59,8 @@ class Rebuilt:
 async def archive_project(app: App, job: Job) -> timedelta | None:
     """Bring a project's archive up to its newest event, and the remote up to the archive. Safe to run twice.
 
-    After MOST_COMMITS it is to be done again.
+    What is written meanwhile is for the next run, or a busy project would never let go. After MOST_COMMITS it is to be
+    done again.
     """
     archive = the_archive(app)
     async with app.store.read() as db:
@@ -77,6 +78,8 @@ async def archive_project(app: App, job: Job) -> timedelta | None:
         state = await _record(app, place, state, tip, job)
         if app.settings.redis_url is None:
             await asyncio.sleep(min((perf_counter() - began) * REST, LONGEST_REST))
+        if not batch.is_cut:
+            break
     else:
         return NOW
     if state is not None and state.pushed_head != state.head:
@@ -113,11 +116,10 @@ async def next_batch(app: App, place: ArchivePlace, after: EventPosition) -> Arc
     """The next events and what they point at, as many as one commit takes; None when there are none yet."""
     async with app.store.read() as db:
         found = await db.events.after(after, EventFilter(project_id=place.project_id), MOST_EVENTS)
-        events = found.entries
-        if not events:
+        if not found.entries:
             return None
-        sizes = await db.archives.sizes(_sent(events))
-        events = _fitting(events, sizes)
+        sizes = await db.archives.sizes(_sent(found.entries))
+        events = _fitting(found.entries, sizes)
         messages = await db.archives.messages(_sent(events))
         contents = {}
         for file in {file.sha256: file for message in messages for file in message.attachments}.values():
@@ -125,7 +127,8 @@ async def next_batch(app: App, place: ArchivePlace, after: EventPosition) -> Arc
             if content is not None:
                 contents[file.sha256] = content
     by_id: dict[MessageId, ArchivedMessage] = {message.id: message for message in messages}
-    return ArchiveBatch(place.project_id, place.slug, app.store.identity.epoch, events, by_id, contents)
+    is_cut = found.has_more or len(events) < len(found.entries)
+    return ArchiveBatch(place.project_id, place.slug, app.store.identity.epoch, events, by_id, contents, is_cut)
 
 
 def _sent(events: Sequence[EventEntry]) -> list[MessageId]:

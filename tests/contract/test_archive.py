@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent_mail_archive.repacking import MOST_PACKS
+from agent_mail_core.archive import ArchiveBatch, ArchivePlace, ArchiveTip
 from agent_mail_core.archive_names import message_path
 from agent_mail_core.archive_verifying import verify
 from agent_mail_core.archiving import archive_project, next_batch, rebuild
@@ -64,6 +65,30 @@ async def test_git_shows_log_and_files(mail: ArchivedOffice, tmp_path: Path) -> 
     await mail.git("clone", "-q", str(await mail.path()), str(tmp_path / "clone"))
     [link] = (tmp_path / "clone" / "agents" / "bob" / "inbox").rglob("*.md")
     assert link.read_text().endswith("grep me\n")
+
+
+async def test_a_project_that_never_rests_lets_go_of_its_worker(
+    mail: ArchivedOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written during a run is for the next one."""
+    archive = mail.app.archive
+    assert archive is not None
+    commit = archive.commit
+
+    async def commit_while_mail_comes(place: ArchivePlace, parent: str | None, batch: ArchiveBatch) -> ArchiveTip:
+        await mail.office.send("Bob", ["Ann"], subject="One more")
+        return await commit(place, parent, batch)
+
+    monkeypatch.setattr(archive, "commit", commit_while_mail_comes)
+    await mail.office.send("Ann", ["Bob"])
+    job = await mail.job()
+    assert await archive_project(mail.app, job) is None
+    assert (await mail.git("rev-list", "--count", "main")).strip() == "1"
+    monkeypatch.undo()
+    async with mail.app.store.write() as db:
+        await db.jobs.finish(job)
+    await mail.archive()
+    assert (await mail.verified()).not_yet == 0
 
 
 async def test_nothing_new_makes_no_commit(mail: ArchivedOffice) -> None:
