@@ -23,7 +23,7 @@ SHORT = ArchivePlan(
     seconds=6,
     workers=2,
     disk_megabytes=32,
-    patience=30,
+    patience=60,
     lease=LEASE,
     job_command=(sys.executable, "-c", SHORT_LEASE + agent_mail()[2], "worker"),
 )
@@ -41,7 +41,7 @@ def possible(*faults: str) -> tuple[str, ...]:
 
 @pytest.mark.postgres
 @pytest.mark.valkey
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("has_own_disks", [False, True], ids=["one disk", "own disks"])
 def test_each_event_is_archived_once_whatever_fails(has_own_disks: bool) -> None:
     faults = possible(*(FAULTS[:3] if has_own_disks else FAULTS))

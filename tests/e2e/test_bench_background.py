@@ -11,12 +11,12 @@ from tests.e2e.serving import ROOT, clean_environment
 
 @pytest.mark.postgres
 @pytest.mark.valkey
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_background_work_is_measured_on_a_cluster_of_its_own() -> None:
     path = ROOT / "bench" / "results" / "test-background.json"
     command = [sys.executable, str(ROOT / "bench" / "main.py"), "--quick", "--seconds", "0.5"]
     command += ["--name", "test-background", "--engine", "cluster", "--only", "archive-10,archive-lag,summary"]
-    ran = subprocess.run(command, env=clean_environment(ROOT, {}), capture_output=True, text=True, timeout=170)
+    ran = subprocess.run(command, env=clean_environment(ROOT, {}), capture_output=True, text=True, timeout=290)
     try:
         assert ran.returncode == 0, ran.stdout + ran.stderr
         figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
