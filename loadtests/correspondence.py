@@ -173,11 +173,17 @@ class Correspondence:
         cursor, chance, seen = self.cursors[name], random.Random(f"{self.project} {name}"), self.followed[name]
         while True:
             is_last = stopping.is_set()
-            if is_last or chance.random() < 0.3:
-                page = await self._inbox(name, cursor=cursor, limit=chance.randint(1, PAGE))
-            else:
-                wait = {"cursor": cursor, "timeout_seconds": round(chance.uniform(0.5, LONGEST_WAIT), 1)}
-                page = await self.post.must("wait_for_messages", project_slug=self.project, agent_name=name, **wait)
+            try:
+                if is_last or chance.random() < 0.3:
+                    page = await self._inbox(name, cursor=cursor, limit=chance.randint(1, PAGE))
+                else:
+                    wait = {"cursor": cursor, "timeout_seconds": round(chance.uniform(0.5, LONGEST_WAIT), 1)}
+                    page = await self.post.must("wait_for_messages", project_slug=self.project, agent_name=name, **wait)
+            except ApiError as error:
+                if error.code != "cursor_expired":
+                    raise
+                cursor = self.cursors[name]  # what it showed is gone; what is seen again now counts as repeated
+                continue
             now = time.monotonic()
             for message in page["messages"]:
                 seen.append(Seen(message["message_id"], message["subject"]))
