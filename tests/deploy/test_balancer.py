@@ -81,7 +81,9 @@ def test_what_was_never_sent_to_a_killed_server_goes_to_another() -> None:
         with ThreadPoolExecutor(4) as pool:
             statuses = sum(pool.map(post, range(4)), Counter[int]())
         assert set(statuses) <= {200, 502}
-        assert statuses[502] <= 4, "more was lost than was on its way when the server was killed"
+        # Each connection that was open to it loses one request at most: those on their way, and one more a thread that
+        # goes out on an idle connection before its end is noticed.
+        assert statuses[502] <= 8, "more was lost than could be on its way when the server was killed"
         assert post(4) == {200: sent_per_thread}, "its address, which the names still tell, costs requests"
         assert first.process.poll() is None
 
