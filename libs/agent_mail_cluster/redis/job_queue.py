@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, cast, get_args
 
 import orjson
@@ -141,6 +142,8 @@ async def consume(url: str, worker: str, hear: Hear) -> None:
             for task in arq.tasks.values():
                 task.cancel()
             await asyncio.gather(*arq.tasks.values(), return_exceptions=True)
+            if arq.finishing:
+                await asyncio.wait(arq.finishing, timeout=TIMEOUT)
             await _close(client)
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that workers do not come all at once
         pause = min(pause * 2, LONGEST_PAUSE)
@@ -149,8 +152,13 @@ async def consume(url: str, worker: str, hear: Hear) -> None:
 class _Listener(Worker):
     """Without the line about Redis that arq logs at its start: INFO is no command for an account of few rights.
 
-    And it ends when it is cancelled: while redis-py connects, it can swallow that.
+    And it ends when it is cancelled: while redis-py connects, it can swallow that. What arq writes after a call it
+    shields from being cancelled, in tasks of their own: `finishing`, which nobody else waits for.
     """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.finishing: set[asyncio.Task[None]] = set()
 
     async def main(self) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
@@ -159,3 +167,18 @@ class _Listener(Worker):
             if not task.cancelling():
                 await asyncio.sleep(self.poll_delay_s)
         raise asyncio.CancelledError
+
+    async def finish_job(self, *arguments: Any, **named: Any) -> None:
+        await self._finish(super().finish_job(*arguments, **named))
+
+    async def finish_failed_job(self, *arguments: Any, **named: Any) -> None:
+        await self._finish(super().finish_failed_job(*arguments, **named))
+
+    async def _finish(self, writing: Awaitable[None]) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self.finishing.add(task)
+        try:
+            with suppress(*FAILURES):
+                await writing
+        finally:
+            self.finishing.discard(task)
