@@ -12,6 +12,7 @@ from agent_mail_core.fields import RECIPIENT_KINDS, RecipientKind, name_key
 from agent_mail_core.idempotency import IdempotencyScope
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, TeamId
 from agent_mail_core.projects import ProjectRecord
+from agent_mail_store.postgres.agents import AGENT_FIELDS
 from agent_mail_store.postgres.attachments import PostgresAttachments
 from agent_mail_store.postgres.connections import Row
 from agent_mail_store.postgres.idempotency import stored_answers
@@ -19,7 +20,7 @@ from agent_mail_store.postgres.messages import PRIORITY_WORDS
 from agent_mail_store.postgres.projects import named_projects
 from agent_mail_store.postgres.statements import Statements
 
-_AGENT_FIELDS, _PROJECT_FIELDS = 11, 6
+_PROJECT_FIELDS = 6
 
 
 async def facts_of(db: Statements, team_id: TeamId, sends: Sequence[Outgoing]) -> list[SendFacts]:
@@ -114,7 +115,7 @@ async def _agents(
     )
     found: dict[ProjectId, dict[str, AgentRecord]] = {}
     for row in rows:
-        found.setdefault(row["project_id"], {})[row["name_key"]] = AgentRecord(*row[:_AGENT_FIELDS])
+        found.setdefault(row["project_id"], {})[row["name_key"]] = AgentRecord(*row[:AGENT_FIELDS])
         if row["has_blocks"]:
             blockers.add(row["id"])
     return found
@@ -182,8 +183,8 @@ async def _parents(
 
 def _actor(row: Row, home: ProjectRecord) -> Actor:
     """The agent and then its project, which is `home` when it was not read."""
-    agent = AgentRecord(*row[:_AGENT_FIELDS])
-    project = row[_AGENT_FIELDS : _AGENT_FIELDS + _PROJECT_FIELDS]
+    agent = AgentRecord(*row[:AGENT_FIELDS])
+    project = row[AGENT_FIELDS : AGENT_FIELDS + _PROJECT_FIELDS]
     return Actor(home if project[0] is None else ProjectRecord(*project), agent)
 
 
