@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bench.archive import archive_lag, archived_backlog
 from bench.report import Figures
+from bench.searching import searches
 from bench.setting import Setting
 from bench.summaries import summaries
 
@@ -26,6 +27,8 @@ BACKGROUND: Mapping[str, Background] = {
     "archive": Background(lambda setting: archived_backlog(setting, projects=1)),
     "archive-10": Background(lambda setting: archived_backlog(setting, projects=10)),
     "archive-lag": Background(archive_lag),
+    "search-modes": Background(searches),
+    "search-modes-alone": Background(searches, "sqlite"),
     "summary": Background(summaries),
     "summary-alone": Background(summaries, "sqlite"),
 }

@@ -33,7 +33,7 @@ from bench.background import BACKGROUND
 from bench.processes import Processes, at_rest
 from bench.report import COLUMNS, Figures, against_sdk, bare_figures, cells, figures, spread, table, write
 from bench.scenarios import SCENARIOS, Scenario
-from bench.setting import Setting
+from bench.setting import Setting, say
 from tests.e2e.serving import ROOT, Serving, agent_mail, clean_environment, cpu_seconds, serving, started
 from tests.servers import free_port, query, running_postgres, running_valkey, valkey_pid, with_database
 
@@ -109,7 +109,14 @@ def main() -> int:
     add(measure_bare(plan, 2))
     limits = "on, with budgets out of reach" if plan.settings.keys() >= LIMITS.keys() else "off"
     told = f"Callers have a token, and rate limits are {limits}."
-    notes = [*NOTES, told, *(each.sentence() for each in resting), against_sdk(rows), spread(rows)]
+    notes = [
+        *NOTES,
+        told,
+        *(each.sentence() for each in resting),
+        *(row.note for row in rows),
+        against_sdk(rows),
+        spread(rows),
+    ]
     path = RESULTS / f"{name}.json"
     write(path, machine, rows, [note for note in notes if note])
     mail = f"Inbox and search over {plan.messages:,} messages; windows of {plan.seconds:g} s; seed {plan.seed}."
@@ -298,11 +305,6 @@ def describe_machine() -> dict[str, Any]:
         "commit": (commit or "none") + (" with changes" if changes else ""),
         "packages": {name: version(name) for name in PACKAGES},
     }
-
-
-def say(line: str) -> None:
-    """Progress, beside the table."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class Figures:
     errors: int
     samples: list[str] = field(default_factory=list)
     by_operation: dict[str, dict[str, float]] = field(default_factory=dict)
+    note: str = ""
+    """What else was found, for below the table."""
 
 
 def figures(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -121,3 +122,8 @@ def row(
 def middle(rows: list[Figures]) -> Figures:
     """The one of median rate."""
     return sorted(rows, key=lambda each: each.rate)[int(median(range(len(rows))))]
+
+
+def say(line: str) -> None:
+    """Progress, beside the table."""
+    print(line, file=sys.stderr, flush=True)

@@ -36,7 +36,8 @@ from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.products import ProductName, the_product
 from agent_mail_core.projects import the_project
 from agent_mail_core.search_by_meaning import AskedMode, SearchMode, Semantic, best_ids, way
-from agent_mail_core.search_query import Query, QueryTooComplex, parse, snippet
+from agent_mail_core.search_query import Query, QueryTooComplex, parse
+from agent_mail_core.snippets import snippet
 
 SHORT_BODY = 4 * 1024
 SNIPPET_CHARACTERS = 256 * 1024

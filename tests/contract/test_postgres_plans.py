@@ -6,6 +6,7 @@ plan reads a large table from end to end.
 
 import json
 import secrets
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from agent_mail_core.embeddings import ModelId, Sought
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
 from agent_mail_core.mailboxes import InboxFilter
 from agent_mail_core.message_search import SearchFilter
@@ -22,6 +24,7 @@ from agent_mail_core.search_query import parse
 from agent_mail_core.settings import Settings
 from agent_mail_core.threads import ThreadFilter
 from agent_mail_store.postgres.connections import connection_arguments
+from agent_mail_store.postgres.message_search import RANKED, PostgresMessageSearch
 from agent_mail_store.postgres.statements import Statements
 from agent_mail_store.postgres.store import PostgresStore
 from tests.contract.sends import TEAM, a_send
@@ -260,6 +263,29 @@ async def test_no_search_reads_a_large_table_from_end_to_end(
     assert [found for one in sent for found in await scans(planner, *one)] == []
 
 
+async def test_a_search_for_what_all_mail_says_looks_at_the_newest_alone(
+    store: PostgresStore, planner: Any, sent: list[tuple[str, tuple[object, ...]]]
+) -> None:
+    async with store.read() as db:
+        await db.message_search.find(parse("common"), SearchFilter(TEAM, (PROJECT,), None, False, None), 0, 21)
+    ((statement, arguments),) = explainable(sent)
+    answer = await planner.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+    assert max(map(_rows_read, nodes(json.loads(answer)[0]["Plan"]))) == RANKED, answer
+
+
+async def test_a_search_is_planned_for_its_own_words_each_time(store: PostgresStore) -> None:
+    everywhere = SearchFilter(TEAM, None, None, False, None)
+    sought = Sought(ModelId(-1), array("f", [1.0] * 8), parse("w17"))
+    async with store.read() as db:
+        for _ in range(7):  # after five PostgreSQL would take one plan for all
+            await db.message_search.find(parse("w17"), everywhere, 0, 21)
+            await db.message_search.ranked(parse("w17"), everywhere, 21)
+            await db.message_search.nearest(sought, everywhere, 21)
+        assert isinstance(db.message_search, PostgresMessageSearch)
+        kept = await db.message_search._db.rows("SELECT statement FROM pg_prepared_statements WHERE name <> ''")
+    assert not [row["statement"] for row in kept if "found" in row["statement"]]
+
+
 async def test_no_write_reads_a_large_table_from_end_to_end(
     store: PostgresStore, planner: Any, sent: list[tuple[str, tuple[object, ...]]]
 ) -> None:
@@ -304,6 +330,38 @@ async def test_no_method_of_any_noun_reads_a_large_table_from_end_to_end(
     except _UndoneError:
         assert called >= all_methods()
     assert [found for one in explainable(sent) for found in await scans(planner, *one)] == []
+
+
+EMBEDDED = """
+    INSERT INTO embedding_models (id, team_id, name, dimensions, used_at) VALUES (-1, 1, 'tiny', 1, now());
+    INSERT INTO message_vectors SELECT id, -1, '{1}' FROM messages WHERE project_id = 1 ORDER BY id LIMIT 11000;
+    INSERT INTO embedding_positions (model_id, project_id, message_id, vectors)
+        SELECT -1, 1, max(message_id), 11000 FROM message_vectors;
+    ANALYZE message_vectors, embedding_positions
+"""
+
+
+async def test_mail_that_has_its_vectors_is_not_read_again_for_what_lacks_one(
+    store: PostgresStore, planner: Any, sent: list[tuple[str, tuple[object, ...]]]
+) -> None:
+    async with store.write() as db:
+        await db.embeddings.missing(ModelId(-1), PROJECT, 64)
+        await db.embeddings.advance(ModelId(-1), ProjectId(-1), 0, timedelta(0))
+    statements = [text for text, _ in explainable(sent)]
+    assert len(statements) == 2
+    undone = planner.transaction()
+    await undone.start()
+    try:
+        await planner.execute(EMBEDDED)
+        for statement, arguments in zip(statements, ((-1, 1, 4000, 64), (-1, 1, timedelta(0), 64)), strict=True):
+            answer = await planner.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+            assert max(map(_rows_read, nodes(json.loads(answer)[0]["Plan"]))) <= 64, answer
+    finally:
+        await undone.rollback()
+
+
+def _rows_read(node: dict[str, Any]) -> float:
+    return float((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
 
 
 class _UndoneError(Exception):

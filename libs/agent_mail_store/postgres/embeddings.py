@@ -24,14 +24,15 @@ _USE = """
     ON CONFLICT (team_id, name, dimensions) DO UPDATE SET used_at = excluded.used_at
     RETURNING id, dimensions, is_ready
 """
-_POSITION = (
-    """coalesce((SELECT e.message_id FROM embedding_positions e WHERE e.model_id = $1 AND e.project_id = p.id), 0)"""
-)
-_HAS_NONE = "NOT EXISTS (SELECT FROM message_vectors v WHERE v.message_id = m.id AND v.model_id = $1)"
+# Neither joins another table: so the messages are read from the position on by an index, and each is looked up by
+# itself. Of a join the planner makes a walk through all mail and all vectors, every time: 330 ms of 100,000 messages.
+_POSITION = """coalesce((SELECT message_id FROM embedding_positions WHERE model_id = $1 AND project_id = $2), 0)"""
+_HAS_NONE = "(SELECT true FROM message_vectors v WHERE v.message_id = m.id AND v.model_id = $1) IS NULL"
 _MISSING = """
     SELECT m.id, m.subject, substr(m.body_md, 1, $3) AS body_md
-    FROM projects p JOIN messages m ON m.project_id = p.id AND m.id > {position}
-    WHERE p.id = $2 AND p.deleted_at IS NULL AND {has_none}
+    FROM messages m
+    WHERE m.project_id = $2 AND m.id > (SELECT {position}) AND {has_none}
+      AND EXISTS (SELECT FROM projects WHERE id = $2 AND deleted_at IS NULL)
     ORDER BY m.id LIMIT $4
 """.replace("{position}", _POSITION).replace("{has_none}", _HAS_NONE)
 # The messages are held, so that none goes between being looked at and being referred to.
@@ -55,11 +56,11 @@ _ADVANCE = """
     SELECT $1, p.id, coalesce(
         (
             SELECT m.id - 1 FROM messages m
-            WHERE m.project_id = p.id AND m.id > {position}
+            WHERE m.project_id = $2 AND m.id > (SELECT {position})
               AND (m.created_at > clock_timestamp() - $3::interval OR {has_none})
             ORDER BY m.id LIMIT 1
         ),
-        (SELECT max(m.id) FROM messages m WHERE m.project_id = p.id),
+        (SELECT max(m.id) FROM messages m WHERE m.project_id = $2),
         0
     ), $4
     FROM projects p WHERE p.id = $2 AND p.deleted_at IS NULL
