@@ -1,10 +1,8 @@
-"""The page /docs: every operation with its arguments, examples and errors, made once when the server starts."""
+"""The page /docs: every operation with its arguments, examples and errors, made for the first who asks."""
 
 from __future__ import annotations
 
 from importlib import resources
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from agent_mail_core.settings import Settings
 from agent_mail_server.examples import examples_of
@@ -24,14 +22,21 @@ class DocsPages:
     """The page and what it loads."""
 
     def __init__(self, version: str, settings: Settings) -> None:
-        self.page = Answer(
-            200, docs_html(version, settings).encode(), b"text/html; charset=utf-8", security=PAGE_HEADERS
-        )
+        self._version = version
+        self._settings = settings
         self.assets = {f"/docs/{name}": _asset(name, media_type) for name, media_type in ASSETS.items()}
+
+    def page(self) -> Answer:
+        """The page, made anew."""
+        html = docs_html(self._version, self._settings)
+        return Answer(200, html.encode(), b"text/html; charset=utf-8", security=PAGE_HEADERS)
 
 
 def docs_html(version: str, settings: Settings) -> str:
     """The page as HTML."""
+    # Nothing else is a template, and it takes 2 MB.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("agent_mail_server", "templates"),
         autoescape=True,

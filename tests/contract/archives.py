@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent_mail_archive.git_archive import GitArchive
+from agent_mail_archive.late_archive import LateArchive
 from agent_mail_archive.places import path_of
 from agent_mail_core.archive import ArchivePlace, ArchiveState
 from agent_mail_core.archive_verifying import Verdict, verify
@@ -90,7 +91,7 @@ class ArchivedOffice:
 @asynccontextmanager
 async def archived(office: Office, root: Path, remote: str | None = None) -> AsyncIterator[ArchivedOffice]:
     """The same office, with an archive below `root`."""
-    archive = GitArchive(root, remote)
+    archive = LateArchive(lambda: GitArchive(root, remote))
     try:
         yield ArchivedOffice(replace(office, app=replace(office.app, archive=archive)), root)
     finally:
