@@ -79,6 +79,7 @@ def decide(send: Outgoing, facts: SendFacts) -> Draft | SentMessage | Questions:
         sender=sender,
         thread_id=thread.id,
         thread_key=thread.key,
+        begins_thread=not thread.is_asked_for,
         parent_id=send.parent_id,
         subject=subject,
         body_md=send.body_md,

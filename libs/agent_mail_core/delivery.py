@@ -195,6 +195,8 @@ class Draft:
     thread_id: ThreadId | None
     """An existing thread; None: the thread of `thread_key`, made if it is new."""
     thread_key: str
+    begins_thread: bool
+    """The key was drawn for this message: there is no such thread, and nobody else can be making it."""
     parent_id: MessageId | None
     subject: str
     body_md: str

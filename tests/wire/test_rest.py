@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from agent_mail_core import deciding
 from agent_mail_core.errors import AgentMailError, DatabaseUnavailable
 from agent_mail_server.operations import BY_NAME, OPERATIONS
 from tests.wire.server import Fleet, Place, client_of, error_of, fleet, furnish, post, served, until
@@ -44,6 +45,19 @@ async def test_two_agents_exchange_mail(client: httpx.AsyncClient) -> None:
     assert [mail["subject"] for mail in thread["messages"]] == ["Cart", "Re: Cart"]
     found = (await client.get("/api/message/search", params={"project_slug": "shop", "query": "hold"})).json()
     assert [hit["message_id"] for hit in found["hits"]] == [message_id]
+
+
+async def test_a_drawn_thread_id_that_is_taken_is_drawn_again(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await furnish(client, "BlueLake", "GreenHill")
+    drawn = iter(["T-first", "T-first", "T-second"])
+    monkeypatch.setattr(deciding, "new_thread_key", lambda: next(drawn))
+    sent = [await post(client, "message/send", **MAIL, recipient_names=["GreenHill"]) for _ in range(2)]
+    assert [mail["thread_id"] for mail in sent] == ["T-first", "T-second"]
+    listed = (await client.get("/api/thread/list", params={"project_slug": "shop"})).json()["threads"]
+    assert [(thread["thread_id"], thread["message_count"]) for thread in listed] == [("T-second", 1), ("T-first", 1)]
+    assert [thread["last_message_id"] for thread in listed] == [mail["message_id"] for mail in reversed(sent)]
 
 
 async def test_each_request_goes_to_the_next_worker(server: Fleet, client: httpx.AsyncClient, place: Place) -> None:

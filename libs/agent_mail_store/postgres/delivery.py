@@ -5,7 +5,6 @@ that ids in a thread and positions in a mailbox become visible in order. What tu
 were read raises TransactionConflict: the caller rolls back and runs its sends again.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,18 +13,15 @@ from typing import TypeAlias
 from agent_mail_core.deciding import decide
 from agent_mail_core.delivery import Delivered, Draft, Outgoing, Questions, SentMessage
 from agent_mail_core.errors import AgentMailError, TransactionConflict
-from agent_mail_core.events import ARCHIVE_TOPIC
-from agent_mail_core.fields import RECIPIENT_KINDS
 from agent_mail_core.idempotency import StoredAnswer
-from agent_mail_core.ids import AgentId, MessageId, ProjectId, TeamId, ThreadId
-from agent_mail_core.search_text import phrase_text
+from agent_mail_core.ids import MessageId, ProjectId, TeamId, ThreadId
 from agent_mail_store.postgres.attachments import PostgresAttachments
 from agent_mail_store.postgres.contacts import acquaintances
 from agent_mail_store.postgres.delivery_facts import facts_of
+from agent_mail_store.postgres.delivery_rows import NewMessage, insert_messages
 from agent_mail_store.postgres.idempotency import stored_answers, take_keys
 from agent_mail_store.postgres.mailboxes import lock_mailboxes
-from agent_mail_store.postgres.message_search import StoredBody, stored_words
-from agent_mail_store.postgres.messages import PRIORITY_RANKS
+from agent_mail_store.postgres.message_search import StoredBody
 from agent_mail_store.postgres.statements import Statements
 from agent_mail_store.postgres.threads import lock_threads
 
@@ -99,38 +95,31 @@ async def _answers_of_racers(db: Statements, team_id: TeamId, drafts: Mapping[in
 async def _store(
     db: Statements, team_id: TeamId, drafts: Sequence[Draft], bodies: Sequence[StoredBody]
 ) -> list[Delivered]:
-    threads = await _threads(db, team_id, drafts)
+    shared = iter(await _threads(db, team_id, [draft for draft in drafts if not draft.begins_thread]))
     recipients = list({actor.agent.id: None for draft in drafts for actor, _ in draft.recipients})
     positions = await lock_mailboxes(db, recipients)
-    ids, created_at = await _ids_and_time(db, drafts)
+    new = await _new_ids(db, drafts)
     if len(positions) < len(recipients):
         raise TransactionConflict
-    drafts = [replace(draft, thread_key=key) for draft, (_, key) in zip(drafts, threads, strict=True)]
-    messages = [
-        _Message(MessageId(message_id), thread_id, draft, body)
-        for message_id, (thread_id, _), draft, body in zip(ids, threads, drafts, bodies, strict=True)
-    ]
-    answers = [message.draft.sent(message.id, message.draft.thread_key, created_at) for message in messages]
-    await _insert(db, team_id, messages, answers, positions, created_at)
+    messages, begun, created_at = [], iter(new.thread_ids), new.created_at
+    for message_id, draft, body in zip(new.message_ids, drafts, bodies, strict=True):
+        thread_id, key = (next(begun), draft.thread_key) if draft.begins_thread else next(shared)
+        answer = draft.sent(message_id, key, created_at)
+        messages.append(NewMessage(message_id, thread_id, key, draft, body, answer))
+    await insert_messages(db, team_id, messages, positions, created_at)
     for message in messages:
         if message.draft.attachments:
             await PostgresAttachments(db).link(message.id, message.draft.attachments)
     return [
-        Delivered(answer, tuple(actor.agent.id for actor, _ in message.draft.recipients), message.draft.missing)
-        for answer, message in zip(answers, messages, strict=True)
+        Delivered(message.answer, tuple(actor.agent.id for actor, _ in message.draft.recipients), message.draft.missing)
+        for message in messages
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    id: MessageId
-    thread_id: ThreadId
-    draft: Draft
-    body: StoredBody
 
 
 async def _threads(db: Statements, team_id: TeamId, drafts: Sequence[Draft]) -> list[tuple[ThreadId, str]]:
     """Lock each draft's thread, making it if it is new; its id and its key as it is spelled."""
+    if not drafts:
+        return []
     known = {draft.thread_id for draft in drafts if draft.thread_id is not None}
     wanted: dict[tuple[ProjectId, str], tuple[str, str]] = {}
     for draft in drafts:
@@ -151,8 +140,18 @@ async def _threads(db: Statements, team_id: TeamId, drafts: Sequence[Draft]) -> 
     return found
 
 
-async def _ids_and_time(db: Statements, drafts: Sequence[Draft]) -> tuple[list[int], datetime]:
-    """New message ids and the time, by a statement that begins under the locks and sees who has left, or has blocked.
+@dataclass(frozen=True, slots=True)
+class _New:
+    """What messages get below the locks: ids in order, and the time."""
+
+    message_ids: list[MessageId]
+    thread_ids: list[ThreadId]
+    """For those that begin one."""
+    created_at: datetime
+
+
+async def _new_ids(db: Statements, drafts: Sequence[Draft]) -> _New:
+    """New ids and the time, by a statement that begins under the locks and sees who has left, or has blocked.
 
     Whoever leaves or blocks holds its mailbox, so that nothing reaches it once it has been answered.
     """
@@ -160,14 +159,17 @@ async def _ids_and_time(db: Statements, drafts: Sequence[Draft]) -> tuple[list[i
     agent_ids.update(actor.agent.id for draft in drafts for actor, _ in draft.recipients)
     row = await db.the_row(
         """
-        SELECT ARRAY (SELECT nextval('messages_id_seq') FROM unnest($1::smallint[])) AS ids, clock_timestamp() AS now,
-               (SELECT count(*) FROM agents WHERE id = ANY ($2::bigint[]) AND retired_at IS NULL) AS present,
+        SELECT ARRAY (SELECT nextval('messages_id_seq') FROM unnest($1::smallint[])) AS message_ids,
+               ARRAY (SELECT nextval('threads_id_seq') FROM unnest($2::smallint[])) AS thread_ids,
+               clock_timestamp() AS now,
+               (SELECT count(*) FROM agents WHERE id = ANY ($3::bigint[]) AND retired_at IS NULL) AS present,
                -- Not by pairs: what it costs to plan must not hang on how many there are, see $1.
                ARRAY (SELECT ARRAY[agent_id, blocked_id] FROM blocks
-                      WHERE agent_id = ANY ($2::bigint[]) AND blocked_id = ANY ($2::bigint[])) AS blocks
+                      WHERE agent_id = ANY ($3::bigint[]) AND blocked_id = ANY ($3::bigint[])) AS blocks
         """,
         # Not a number for generate_series(): it would be planned for that number, each time.
         list(range(len(drafts))),
+        list(range(sum(draft.begins_thread for draft in drafts))),
         list(agent_ids),
     )
     blocks = {(agent_id, blocked_id) for agent_id, blocked_id in row["blocks"]}
@@ -178,126 +180,4 @@ async def _ids_and_time(db: Statements, drafts: Sequence[Draft]) -> tuple[list[i
         for actor, _ in draft.recipients
     ):
         raise TransactionConflict
-    return sorted(row["ids"]), row["now"]
-
-
-async def _insert(
-    db: Statements,
-    team_id: TeamId,
-    messages: Sequence[_Message],
-    answers: Sequence[SentMessage],
-    positions: Mapping[AgentId, int],
-    created_at: datetime,
-) -> None:
-    next_position = dict(positions)
-    deliveries: list[tuple[MessageId, AgentId, int, int, int]] = []
-    participants: dict[tuple[ThreadId, AgentId], bool] = {}
-    threads: dict[ThreadId, tuple[int, MessageId]] = {}
-    for message in messages:
-        count, _ = threads.get(message.thread_id, (0, 0))
-        threads[message.thread_id] = count + 1, message.id
-        participants[message.thread_id, message.draft.sender.agent.id] = False
-        for place, (actor, kind) in enumerate(message.draft.recipients):
-            agent_id = actor.agent.id
-            next_position[agent_id] += 1
-            deliveries.append((message.id, agent_id, next_position[agent_id], RECIPIENT_KINDS.index(kind), place))
-            key = message.thread_id, agent_id
-            participants[key] = participants.get(key, True) and kind == "bcc"
-    kept = [
-        (message.draft.scope, answer)
-        for message, answer in zip(messages, answers, strict=True)
-        if message.draft.scope is not None
-    ]
-    drafts = [message.draft for message in messages]
-    await db.rows(
-        """
-        WITH stored AS (
-            INSERT INTO messages (id, team_id, project_id, thread_id, sender_id, parent_id, subject, body_md, priority,
-                                  ack_required, created_at, words, subject_phrases, body_phrases)
-            SELECT id, $1, project_id, thread_id, sender_id, parent_id, subject, body_md, priority,
-                   ack_required, $2, words::tsvector, subject_phrases, body_phrases
-            FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::text[],
-                        $10::smallint[], $11::boolean[], $12::text[], $13::text[], $14::text[])
-                AS n (id, project_id, thread_id, sender_id, parent_id, subject, body_md, priority, ack_required, words,
-                      subject_phrases, body_phrases)
-            ORDER BY id
-            RETURNING id, project_id, thread_id, sender_id, priority, ack_required
-        ), delivered AS (
-            INSERT INTO deliveries (agent_id, position, message_id, project_id, sender_id, thread_id, kind, place,
-                                    priority, ack_required, created_at)
-            SELECT n.agent_id, n.position, m.id, m.project_id, m.sender_id, m.thread_id, n.kind, n.place,
-                   m.priority, m.ack_required, $2
-            FROM unnest($15::bigint[], $16::bigint[], $17::bigint[], $18::smallint[], $19::smallint[])
-                AS n (message_id, agent_id, position, kind, place)
-            JOIN stored m ON m.id = n.message_id
-            ORDER BY n.agent_id, n.position
-        ), moved AS (
-            UPDATE mailboxes b SET position = b.position + n.added, unread = b.unread + n.added
-            FROM unnest($20::bigint[], $21::bigint[]) AS n (agent_id, added)
-            WHERE b.agent_id = n.agent_id
-        ), counted AS (
-            UPDATE threads t
-            SET message_count = t.message_count + n.added, last_message_id = n.last_id, last_message_at = $2,
-                created_at = CASE WHEN t.message_count = 0 THEN $2 ELSE t.created_at END
-            FROM unnest($22::bigint[], $23::bigint[], $24::bigint[]) AS n (thread_id, added, last_id)
-            WHERE t.id = n.thread_id
-        ), joined AS (
-            INSERT INTO thread_participants (thread_id, agent_id, is_hidden)
-            SELECT thread_id, agent_id, is_hidden
-            FROM unnest($25::bigint[], $26::bigint[], $27::boolean[]) AS n (thread_id, agent_id, is_hidden)
-            WHERE NOT EXISTS (
-                SELECT FROM thread_participants p
-                WHERE p.thread_id = n.thread_id AND p.agent_id = n.agent_id AND (n.is_hidden OR NOT p.is_hidden)
-            )
-            ON CONFLICT (thread_id, agent_id) DO UPDATE SET is_hidden = false
-        ), happened AS (
-            INSERT INTO events (team_id, project_id, kind, agent_id, message_id, data, created_at)
-            SELECT $1, project_id, 'message.sent', sender_id, id, data::jsonb, $2
-            FROM unnest($3::bigint[], $4::bigint[], $6::bigint[], $28::text[]) AS n (id, project_id, sender_id, data)
-            ORDER BY id
-            RETURNING id
-        ), posted AS (
-            INSERT INTO outbox (event_id, topic) SELECT id, $29 FROM happened ORDER BY id
-        )
-        UPDATE idempotency_keys k SET response = n.response
-        FROM unnest($30::text[], $31::bigint[], $32::text[], $33::text[], $34::text[])
-            AS n (principal, agent_id, operation, key, response)
-        WHERE k.team_id = $1 AND k.principal = n.principal AND k.agent_id = n.agent_id
-          AND k.operation = n.operation AND k.key = n.key
-        """,
-        team_id,
-        created_at,
-        [message.id for message in messages],
-        [draft.project_id for draft in drafts],
-        [message.thread_id for message in messages],
-        [draft.sender.agent.id for draft in drafts],
-        [draft.parent_id for draft in drafts],
-        [draft.subject for draft in drafts],
-        [draft.body_md for draft in drafts],
-        [PRIORITY_RANKS[draft.priority] for draft in drafts],
-        [draft.ack_required for draft in drafts],
-        [stored_words(message.draft.index, message.body) for message in messages],
-        [phrase_text(draft.index.subject_parts) for draft in drafts],
-        [message.body.phrases for message in messages],
-        *_columns(deliveries, 5),
-        list(positions),
-        [next_position[agent_id] - last for agent_id, last in positions.items()],
-        list(threads),
-        [count for count, _ in threads.values()],
-        [last_id for _, last_id in threads.values()],
-        [thread_id for thread_id, _ in participants],
-        [agent_id for _, agent_id in participants],
-        list(participants.values()),
-        [json.dumps(draft.event_data) for draft in drafts],
-        ARCHIVE_TOPIC,
-        [scope.principal for scope, _ in kept],
-        [scope.agent_id for scope, _ in kept],
-        [scope.operation for scope, _ in kept],
-        [scope.key for scope, _ in kept],
-        [answer.model_dump_json() for _, answer in kept],
-    )
-
-
-def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
-    """Rows turned into columns, also when there are none."""
-    return [[row[number] for row in rows] for number in range(width)]
+    return _New(sorted(row["message_ids"]), row["thread_ids"], row["now"])
