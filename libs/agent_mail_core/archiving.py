@@ -8,7 +8,6 @@ on, so of two workers one finds that it is no longer the writer.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +24,10 @@ from agent_mail_core.archive import (
     ArchiveState,
     ArchiveTip,
 )
+from agent_mail_core.archive_copies import SHARE_IT, has_to_share
 from agent_mail_core.errors import ArchiveMoved, ArchiveUnavailable
 from agent_mail_core.events import FIRST_POSITION, EventEntry, EventFilter, EventPosition
+from agent_mail_core.giving_way import give_way
 from agent_mail_core.ids import MessageId, ProjectId
 from agent_mail_core.jobs import NOW, Job
 from agent_mail_core.ports import App
@@ -35,11 +36,6 @@ log = logging.getLogger(__name__)
 
 MOST_COMMITS = 20
 """In one run of the job; then others that are due have their turn."""
-
-REST = 4.0
-"""Where the archive is written by the process that answers requests: how long it rests after a commit, times as long as
-the commit took. It may lag while that is busy; requests should not notice it."""
-LONGEST_REST = 2.0
 
 PLACES_A_PAGE = 500
 
@@ -76,8 +72,7 @@ async def archive_project(app: App, job: Job) -> timedelta | None:
             break
         tip = await archive.commit(place, state.head if state is not None else None, batch)
         state = await _record(app, place, state, tip, job)
-        if app.settings.redis_url is None:
-            await asyncio.sleep(min((perf_counter() - began) * REST, LONGEST_REST))
+        await give_way(app, perf_counter() - began)
         if not batch.is_cut:
             break
     else:
@@ -191,7 +186,8 @@ async def agreed(
         tip, state = await _caught_up(app, archive, place, state, tip, None)
         assert tip is not None
         return await _record(app, place, state, tip, job)
-    log.warning("archive %s is made anew: its commit %s is not here", place.slug, head)
+    why = f"; {SHARE_IT}" if has_to_share(app) else ""
+    log.warning("archive %s is made anew: its commit %s is not here%s", place.slug, head, why)
     rebuilt, state = await _made_anew(app, archive, place, state, job, None)
     if rebuilt.is_same is False:
         log.warning("archive %s, made anew, differs from what it was: events or messages have been removed", place.slug)

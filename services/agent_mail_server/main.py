@@ -31,6 +31,7 @@ from agent_mail_migrations.runner import migrate
 from agent_mail_server import requests_log
 from agent_mail_server.docs_page import base_address
 from agent_mail_server.errors import STATUS_AND_EXIT
+from agent_mail_server.interpreter import set_for_serving
 from agent_mail_server.listening import CannotListen, Listener, bound_sockets, listen, raise_file_limit
 from agent_mail_server.metrics import ServerMetrics, SharedFigures
 from agent_mail_server.running import RunningServer, running_server
@@ -120,27 +121,38 @@ async def _serve(
     store = await open_store(settings, SystemClock(), single_server=single_server)
     try:
         async with _archive(settings) as archive, running_server(settings, store, metrics, archive) as server:
-            listener = Listener(server.asgi, bound)
-            listen(bound)
-            serving = asyncio.create_task(listener.serve())
-            stopping = asyncio.create_task(told.to_stop.wait())
-            await asyncio.sleep(0)
-            on_ready()
-            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if not stopping.done():
-                stopping.cancel()
-                structlog.get_logger().error("the listener ended by itself")
-                await serving
-                return 1
-            await _leave(settings, server, listener, told)
-            listener.stop()  # type: ignore[no-untyped-call]
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_PATIENCE):
-                    await serving
+            with set_for_serving():
+                has_been_told = await _answer_until_told(settings, server, bound, told, on_ready)
     finally:
         await store.close()
+    if not has_been_told:
+        return 1
     structlog.get_logger().info("stopped", pid=os.getpid())
     return 0
+
+
+async def _answer_until_told(
+    settings: Settings, server: RunningServer, bound: socket.socket, told: _Told, on_ready: Callable[[], None]
+) -> bool:
+    """Listen, and leave when told to; False when the listener ended by itself."""
+    listener = Listener(server.asgi, bound)
+    listen(bound)
+    serving = asyncio.create_task(listener.serve())
+    stopping = asyncio.create_task(told.to_stop.wait())
+    await asyncio.sleep(0)
+    on_ready()
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        stopping.cancel()
+        structlog.get_logger().error("the listener ended by itself")
+        await serving
+        return False
+    await _leave(settings, server, listener, told)
+    listener.stop()  # type: ignore[no-untyped-call]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOP_PATIENCE):
+            await serving
+    return True
 
 
 def _archive(settings: Settings) -> AbstractAsyncContextManager[Archive | None]:

@@ -29,10 +29,12 @@ from agent_mail_outbound.opening import open_outbound
 from agent_mail_server import requests_log
 from agent_mail_server.cluster import Cluster, cluster
 from agent_mail_server.errors import STATUS_AND_EXIT
+from agent_mail_server.interpreter import set_for_serving
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_store.opening import open_store
 from agent_mail_summaries.opening import open_summarizer
 from agent_mail_worker.answering import answering
+from agent_mail_worker.disk import warn_of_other_disks
 from agent_mail_worker.jobs import HANDLERS
 from agent_mail_worker.metrics import JobMetrics
 from agent_mail_worker.working import working
@@ -80,14 +82,16 @@ async def _work(settings: Settings, handlers: Handlers) -> int:
         ):
             app = _app(settings, store, ports, clock, is_told)
             app = replace(app, archive=archive, summarizer=summarizer, outbound=outbound, query_vectors=query_vectors)
+            await warn_of_other_disks(app)
             async with (
                 answering(app, ports.questions),
                 working(app, ports.hear_jobs, metrics, STOP_PATIENCE, handlers),
             ):
                 _serve_metrics(settings, metrics)
-                log.info("working", pid=os.getpid(), database=store.engine)
-                await is_told.wait()
-                log.info("stopping", pid=os.getpid())
+                with set_for_serving():
+                    log.info("working", pid=os.getpid(), database=store.engine)
+                    await is_told.wait()
+                    log.info("stopping", pid=os.getpid())
     finally:
         await store.close()
     log.info("stopped", pid=os.getpid())
