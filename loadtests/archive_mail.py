@@ -54,7 +54,7 @@ class Mail(Correspondence):
     @property
     def acknowledged(self) -> int:
         """Messages."""
-        return sum(entry.message_id is not None for entry in self.entries)
+        return len(self._acknowledged)
 
     def unclear(self) -> Counter[str]:
         """Answers to sends that were no acknowledgement."""

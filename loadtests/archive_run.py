@@ -7,9 +7,7 @@ what was sent. Exit code 1 when anything is missing, doubled or damaged, or a se
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import random
 import signal
 import sys
@@ -17,21 +15,21 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from agent_mail_client.client import MailClient
 from agent_mail_core.jobs import LEASE
+from loadtests import trial
 from loadtests.archive_faults import archive_faults, undone
-from loadtests.archive_mail import Mail, failures
+from loadtests.archive_mail import PATIENCE, Mail
+from loadtests.archive_outcome import Outcome, Project, report
 from loadtests.archive_reading import behind, dead_jobs, read_archive, repositories, stored_events, verified
-from loadtests.archive_verdict import Archived, ArchiveVerdict, judge_archive
-from loadtests.cluster import TOKEN, Cluster, running_cluster
+from loadtests.archive_verdict import Archived, judge_archive
+from loadtests.cluster import Cluster, running_cluster
 from loadtests.correspondence import Post
 from loadtests.disks import Disk, NoSmallDisk, plain_disk, small_disk
-from loadtests.ledger import RESULTS, markdown, say
+from loadtests.trial import Happened, Trial, Work, say
 
 DEFAULT_FAULTS = (
     *("kill-job-worker", "flush-redis", "fill-disk", "kill-job-worker", "pause-job-worker", "restart-redis"),
@@ -40,69 +38,27 @@ DEFAULT_FAULTS = (
 
 
 @dataclass(frozen=True)
-class ArchivePlan:
+class ArchivePlan(Trial):
     """What to do."""
 
+    faults: tuple[str, ...] = DEFAULT_FAULTS
+    """In this order, one after the other."""
     messages: int = 20_000
     """At least: it goes on until every fault has happened."""
     projects: int = 10
-    seconds: float = 60
-    """In which the messages are sent."""
     writers: int = 2
     """In each project."""
     readers: int = 2
-    workers: int = 3
     job_workers: int = 2
     has_own_disks: bool = False
     """Each job worker has a disk of its own, and a remote is the archives' home; else they share one disk."""
     disk_megabytes: int = 1024
-    faults: tuple[str, ...] = DEFAULT_FAULTS
-    """In this order, one after the other."""
     patience: float = 120
     """Seconds that the archives have to catch up, after the last fault and the last message."""
     lease: float = LEASE.total_seconds()
     """Of the job workers: a paused one loses it."""
-    seed: int = 1
     job_command: tuple[str, ...] | None = None
     """Instead of `agent-mail worker`: for tests."""
-
-
-@dataclass
-class Happened:
-    """A fault, in seconds from the beginning."""
-
-    fault: str
-    what: str
-    begun: float
-    ended: float
-
-
-@dataclass
-class Project:
-    """What came of one project."""
-
-    slug: str
-    acknowledged: int
-    events: int
-    commits: int
-    verdict: ArchiveVerdict
-
-
-@dataclass
-class Outcome:
-    """What came of all."""
-
-    sending_seconds: float
-    catch_up_seconds: float
-    attempts: int
-    unclear: dict[str, int]
-    """Answers to sends that were no acknowledgement, by kind; those that say to come again are no failures."""
-    undone: dict[str, int]
-    """Attempts of jobs that came to nothing, by reason; each was made again."""
-    happened: list[Happened]
-    projects: list[Project]
-    verdict: ArchiveVerdict = field(default_factory=ArchiveVerdict)
-    """Of all projects, and what is of none."""
 
 
 def main() -> int:
@@ -114,33 +70,22 @@ def main() -> int:
     except NoSmallDisk as error:
         print(f"No file system can be mounted here ({error}): leave out the fault fill-disk", file=sys.stderr)
         return 2
-    print(report(plan, outcome))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"plan": asdict(plan), **asdict(outcome)}, indent=1) + "\n", encoding="utf-8")
-    print(f"Written to {path}")
+    print(report(outcome))
+    trial.write(path, {"plan": asdict(plan), **asdict(outcome)})
     return 0 if outcome.verdict.is_clean else 1
 
 
 def read_arguments() -> tuple[ArchivePlan, Path]:
     """The plan, and the file of results."""
     standard, known = ArchivePlan(), archive_faults()
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m loadtests.archive_run")
+    parser = trial.parser("archive_run", __doc__, standard, known, "archive.json")
     parser.add_argument("--messages", type=int, default=standard.messages, help="to send, at least (20,000)")
     parser.add_argument("--projects", type=int, default=standard.projects)
-    parser.add_argument("--seconds", type=float, default=standard.seconds, help="in which they are sent (60)")
-    parser.add_argument("--workers", type=int, default=standard.workers, help="servers (3)")
     parser.add_argument("--job-workers", type=int, default=standard.job_workers)
     parser.add_argument("--own-disks", action="store_true", dest="has_own_disks", help="and a remote, not one disk")
     parser.add_argument("--disk-megabytes", type=int, default=standard.disk_megabytes, help="of memory, for each disk")
-    parser.add_argument("--faults", default=",".join(DEFAULT_FAULTS), help=f"in this order; of {', '.join(known)}")
     parser.add_argument("--patience", type=float, default=standard.patience, help="seconds to catch up (120)")
-    parser.add_argument("--seed", type=int, default=standard.seed, help="of who is hurt, and so on")
-    parser.add_argument("--output", type=Path, default=RESULTS / "archive.json", help="the file of results")
-    given = vars(parser.parse_args())
-    path: Path = given.pop("output")
-    given["faults"] = tuple(name for name in given["faults"].split(",") if name)
-    if unknown := [name for name in given["faults"] if name not in known]:
-        parser.error(f"no fault {unknown[0]!r}; there are {', '.join(known)}")
+    given, path = trial.read(parser, known)
     return ArchivePlan(**given), path
 
 
@@ -171,13 +116,7 @@ def _disk(plan: ArchivePlan, folder: Path) -> Iterator[Disk]:
 
 
 async def _run(plan: ArchivePlan, cluster: Cluster, home: Disk) -> Outcome:
-    await cluster.ready()
-    async with AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(MailClient(worker.url, token=TOKEN, timeout=30))
-            for worker in cluster.workers
-        ]
-        post = Post(clients, random.Random(plan.seed))
+    async with trial.post_office(plan, cluster, PATIENCE) as post:
         mails = _mails(plan, post)
         for mail in mails:
             await mail.join()
@@ -197,7 +136,7 @@ async def _run(plan: ArchivePlan, cluster: Cluster, home: Disk) -> Outcome:
             happened=happened,
             projects=await _judged(cluster, home, mails),
         )
-    _judge_all(outcome, late, dead_jobs(cluster))
+    outcome.judge(late, dead_jobs(cluster))
     if plan.has_own_disks:
         await _judge_copies(outcome, cluster)
     return outcome
@@ -219,6 +158,8 @@ def _mails(plan: ArchivePlan, post: Post) -> list[Mail]:
 
 async def _correspond(plan: ArchivePlan, cluster: Cluster, mails: list[Mail]) -> list[Happened]:
     """Write and read until there are enough messages and every fault has happened."""
+    work = Work(plan.messages, "messages", lambda: sum(mail.acknowledged for mail in mails))
+    chance = random.Random(f"faults {plan.seed}")
     writers_stop, readers_stop = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as readers:
         for mail in mails:
@@ -228,25 +169,10 @@ async def _correspond(plan: ArchivePlan, cluster: Cluster, mails: list[Mail]) ->
             for mail in mails:
                 for name in mail.writers:
                     writers.create_task(mail.write(name, writers_stop))
-            happened = await _hurt(plan, cluster)
-            while sum(mail.acknowledged for mail in mails) < plan.messages:  # noqa: ASYNC110 - nobody counts for us
-                await asyncio.sleep(0.05)
+            happened = await trial.hurt(cluster, work, archive_faults(plan.lease), plan.faults, chance)
+            await work.reach(plan.messages)
             writers_stop.set()
         readers_stop.set()
-    return happened
-
-
-async def _hurt(plan: ArchivePlan, cluster: Cluster) -> list[Happened]:
-    """Every fault in its order, spread over the time of sending."""
-    begun, chance, happened = time.monotonic(), random.Random(f"faults {plan.seed}"), []
-    known = archive_faults(plan.lease)
-    for index, name in enumerate(plan.faults):
-        due = plan.seconds * (index + chance.uniform(0.2, 0.8)) / (len(plan.faults) + 0.5)
-        await asyncio.sleep(max(0.2, begun + due - time.monotonic()))
-        fault_begun = time.monotonic() - begun
-        what = await known[name](cluster, chance)
-        happened.append(Happened(name, what, fault_begun, time.monotonic() - begun))
-        say(f"  {fault_begun:5.1f} s  {name}: {what}, {happened[-1].ended - fault_begun:.1f} s")
     return happened
 
 
@@ -276,51 +202,12 @@ async def _judged(cluster: Cluster, home: Disk, mails: list[Mail]) -> list[Proje
     return projects
 
 
-def _judge_all(outcome: Outcome, late: list[str], dead: list[str]) -> None:
-    """What is of no single project, and the sum."""
-    for project in outcome.projects:
-        outcome.verdict = outcome.verdict + project.verdict
-    outcome.verdict.add("late", len(late), ", ".join(late))
-    outcome.verdict.add("dead", len(dead), "; ".join(dead))
-    failed = failures(outcome.unclear)
-    outcome.verdict.add("failed", failed.total(), str(dict(failed)))
-
-
 async def _judge_copies(outcome: Outcome, cluster: Cluster) -> None:
     """The job workers' own copies may be behind the remote, and never damaged."""
     for disk in cluster.disks:
         for repository in repositories(disk):
             faults = (await read_archive(disk, repository)).faults
             outcome.verdict.add("broken", bool(faults), f"{repository}: {faults[:500]}")
-
-
-# --- telling ----------------------------------------------------------------------------------------------------------
-
-
-def report(plan: ArchivePlan, outcome: Outcome) -> str:
-    """The tables, and a sentence."""
-    names = ("lost", "unarchived", "repeated", "broken", "differing")
-    lines: list[tuple[Any, ...]] = [("project", "messages", "events", "commits", *names, "other")]
-    for project in outcome.projects:
-        counts = project.verdict.counts()
-        other = sum(count for name, count in counts.items() if name not in names)
-        figures = (f"{project.acknowledged:,}", f"{project.events:,}", f"{project.commits:,}")
-        lines.append((project.slug, *figures, *(counts[name] for name in names), other))
-    faults = [("fault", "from s", "to s", "what")]
-    faults += [(each.fault, f"{each.begun:.1f}", f"{each.ended:.1f}", each.what) for each in outcome.happened]
-    messages = sum(project.acknowledged for project in outcome.projects)
-    unclear = ", ".join(f"{count} {what}" for what, count in sorted(outcome.unclear.items())) or "none"
-    told = [
-        f"{messages:,} messages acknowledged in {outcome.sending_seconds:.1f} s with {outcome.attempts:,} attempts;"
-        f" answers that were no acknowledgement: {unclear}",
-        f"The archives had caught up {outcome.catch_up_seconds:.1f} s after the last one",
-        "Attempts of jobs that came to nothing:",
-        *(f"- {count} times: {reason}" for reason, count in outcome.undone.items()),
-        *(f"- {sample}" for sample in outcome.verdict.samples[:20]),
-        f"{'All archived once' if outcome.verdict.is_clean else 'FAILED'}: "
-        + ", ".join(f"{name} {count}" for name, count in outcome.verdict.counts().items()),
-    ]
-    return "\n\n".join([markdown(lines), *([markdown(faults)] if plan.faults else []), "\n".join(told)])
 
 
 if __name__ == "__main__":

@@ -138,30 +138,40 @@ def running_cluster(
             **SETTINGS,
             **(settings or {}),
         }
-        for number in range(1, workers + 1):
-            port = servers.free_port()
-            cluster.workers.append(
-                Worker(
-                    name=f"worker {number}",
-                    command=command or agent_mail("serve"),
-                    settings=values | {"PORT": str(port)},
-                    folder=_made(folder / f"worker-{number}"),
-                    port=port,
-                )
-            )
-        for number, disk in enumerate(job_disks, 1):
-            cluster.job_workers.append(
-                JobWorker(
-                    name=f"job worker {number}",
-                    command=[*disk.entering, *(job_command or agent_mail("worker"))],
-                    settings=values | {"ARCHIVE_ROOT": str(disk.folder), "LOG_LEVEL": "info"},
-                    folder=_made(folder / f"job-worker-{number}"),
-                )
-            )
+        cluster.workers = _servers(workers, command or agent_mail("serve"), values, folder)
+        cluster.job_workers = _job_workers(job_disks, job_command or agent_mail("worker"), values, folder)
         for worker in (*cluster.workers, *cluster.job_workers):
             worker.start()
             stack.callback(worker.end)
         yield cluster
+
+
+def _servers(count: int, command: Sequence[str], settings: Mapping[str, str], folder: Path) -> list[Worker]:
+    ports = [servers.free_port() for _ in range(count)]
+    return [
+        Worker(
+            name=f"worker {number}",
+            command=command,
+            settings={**settings, "PORT": str(port)},
+            folder=_made(folder / f"worker-{number}"),
+            port=port,
+        )
+        for number, port in enumerate(ports, 1)
+    ]
+
+
+def _job_workers(
+    disks: Sequence[Disk], command: Sequence[str], settings: Mapping[str, str], folder: Path
+) -> list[JobWorker]:
+    return [
+        JobWorker(
+            name=f"job worker {number}",
+            command=[*disk.entering, *command],
+            settings={**settings, "ARCHIVE_ROOT": str(disk.folder), "LOG_LEVEL": "info"},
+            folder=_made(folder / f"job-worker-{number}"),
+        )
+        for number, disk in enumerate(disks, 1)
+    ]
 
 
 def _made(folder: Path) -> Path:

@@ -2,12 +2,15 @@
 
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from loadtests.archive_outcome import fault_table
 from loadtests.archive_run import ArchivePlan, run
 from loadtests.disks import NoSmallDisk, small_disk
+from loadtests.trial import LEAST_SHARE, Happened
 from tests.e2e.serving import agent_mail
 
 LEASE = 2.0
@@ -49,5 +52,14 @@ def test_each_event_is_archived_once_whatever_fails(has_own_disks: bool) -> None
     outcome = run(plan)
     assert outcome.verdict.is_clean, outcome.verdict
     assert [each.fault for each in outcome.happened] == list(faults)
+    assert_spread(outcome.happened, plan.messages)
     assert sum(project.acknowledged for project in outcome.projects) >= plan.messages
     assert all(project.commits > 1 and project.events > project.acknowledged for project in outcome.projects)
+
+
+def assert_spread(happened: list[Happened], messages: int) -> None:
+    """The faults cover the sending, however long that and they took: each began at its share of the messages."""
+    share = messages / (len(happened) + 0.5)
+    assert all(each.done >= share * (index + 0.2) for index, each in enumerate(happened)), happened
+    assert all(later.done - each.done >= share * LEAST_SHARE for each, later in pairwise(happened)), happened
+    assert all(f"| {each.done:,.0f} " in fault_table(happened) for each in happened)

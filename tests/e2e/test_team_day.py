@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent_mail_client.client import MailClient
-from loadtests import team_day
+from loadtests import staff, team_day
 from tests.e2e.serving import ROOT, clean_environment
 
 pytestmark = [pytest.mark.postgres, pytest.mark.valkey]
@@ -33,6 +33,6 @@ def test_the_day_ends_with_the_counts_that_it_should(tmp_path: Path) -> None:
 
 
 def test_a_count_that_is_not_due_ends_the_day() -> None:
-    day = team_day.Day({}, MailClient("http://127.0.0.1:1"))
-    with pytest.raises(team_day.Wrong, match="2, and 1 were due"):
+    day = staff.Day({}, MailClient("http://127.0.0.1:1"))
+    with pytest.raises(staff.Wrong, match="2, and 1 were due"):
         day.count("holders of one file", 2, 1)
