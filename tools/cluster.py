@@ -1,11 +1,13 @@
 """`make cluster`: PostgreSQL, Valkey, server workers on ports of their own with a balancer (Caddy), and a job worker.
 
-Everything is this program's and ends with it: Ctrl-C stops all, and nothing is kept. End-to-end tests use the same.
+Everything is this program's and ends with it: Ctrl-C stops all, and nothing is kept. Settings in the environment of
+whoever calls are passed on to servers and job workers, except those that the cluster makes itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -18,10 +20,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_mail_core.settings import SECRETS, load, names
+from agent_mail_core.settings_errors import SettingsError
 from agent_mail_migrations.runner import migrate
 from tests.e2e.serving import Serving, serving, started
 from tests.e2e.working import Worker, working
 from tests.servers import in_new_loop, running_postgres, running_valkey
+
+OWN = (
+    *("DATABASE_URL", "REDIS_URL", "HOST", "PORT", "WORKERS", "WORKER_METRICS_PORT"),
+    *("TRUSTED_PROXIES", "ARCHIVE_ROOT", "LOG_FORMAT"),
+)
+"""What the cluster sets itself: nothing of it is kept, several share the machine, and what they log is read."""
 
 CADDYFILE = """
 {{
@@ -67,6 +77,22 @@ class Cluster:
     postgres_url: str
     redis_url: str
     job_workers: list[Worker]
+
+
+def passed_on(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The settings of an environment that are not OWN, and warnings. Raises SettingsError.
+
+    Relative paths become absolute: the cluster's processes run in folders of their own.
+    """
+    known = [name for name in names() if name not in OWN]
+    files = [f"{name}_FILE" for name in known if name in SECRETS]
+    settings = {name: environ[name] for name in (*known, *files) if environ.get(name)}
+    for name in settings.keys() & {"EMBEDDINGS_PATH", *files}:
+        settings[name] = str(Path(settings[name]).absolute())
+    others = {name: value for name, value in environ.items() if name.removesuffix("_FILE") not in OWN}
+    _, warnings = load({**others, **settings}, read_secret=lambda path: Path(path).read_text(encoding="utf-8"))
+    left = [name for name in OWN if environ.get(name)]
+    return settings, warnings + [f"{name} of the environment is left out: the cluster has its own" for name in left]
 
 
 @contextmanager
@@ -121,25 +147,23 @@ def _follow(name: str, log: Path, is_over: threading.Event) -> None:
 
 def main() -> None:
     """Run until Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    told = f"The cluster's own are {', '.join(OWN)}."
+    parser = argparse.ArgumentParser(prog="make cluster ARGS=…", description=__doc__, epilog=told)
     parser.add_argument("--port", type=int, default=8765, help="where the balancer listens")
     parser.add_argument("--workers", type=int, default=3, help="server processes")
     parser.add_argument("--job-workers", type=int, default=1, help="processes that do background jobs")
     chosen = parser.parse_args()
+    try:
+        settings, warnings = passed_on(os.environ)
+    except SettingsError as error:
+        parser.error(str(error))
+    for warning in warnings:
+        print(warning, file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     is_over = threading.Event()
     try:
-        with running_cluster(chosen.port, chosen.workers, job_workers=chosen.job_workers) as cluster:
-            named = {f"server-{number}": server for number, server in enumerate(cluster.workers, 1)}
-            jobs = {f"job-worker-{number}": worker for number, worker in enumerate(cluster.job_workers, 1)}
-            for name, server in {**named, "balancer": cluster.balancer}.items():
-                threading.Thread(target=_follow, args=(name, server.log, is_over), daemon=True).start()
-            for name, worker in jobs.items():
-                threading.Thread(target=_follow, args=(name, worker.log, is_over), daemon=True).start()
-            print(f"MCP       {cluster.url}/mcp\nREST      {cluster.url}/docs", flush=True)
-            for name, server in named.items():
-                print(f"{name}  {server.url}", flush=True)
-            print(f"Postgres  {cluster.postgres_url}\nValkey    {cluster.redis_url}\nCtrl-C stops all.", flush=True)
+        with running_cluster(chosen.port, chosen.workers, settings, chosen.job_workers) as cluster:
+            _show(cluster, settings, is_over)
             processes = [one.process for one in cluster.workers] + [one.process for one in cluster.job_workers]
             while all(process.poll() is None for process in processes):
                 time.sleep(0.5)
@@ -149,6 +173,22 @@ def main() -> None:
         print("stopped")
     finally:
         is_over.set()
+
+
+def _show(cluster: Cluster, settings: Mapping[str, str], is_over: threading.Event) -> None:
+    """Follow what all processes write, and say where they are. Values of settings may be secret."""
+    servers = {f"server-{number}": server for number, server in enumerate(cluster.workers, 1)}
+    logs = {name: server.log for name, server in servers.items()} | {"balancer": cluster.balancer.log}
+    logs |= {f"job-worker-{number}": worker.log for number, worker in enumerate(cluster.job_workers, 1)}
+    for name, log in logs.items():
+        threading.Thread(target=_follow, args=(name, log, is_over), daemon=True).start()
+    print(f"MCP       {cluster.url}/mcp\nREST      {cluster.url}/docs")
+    for name, server in servers.items():
+        print(f"{name}  {server.url}")
+    print(f"Postgres  {cluster.postgres_url}\nValkey    {cluster.redis_url}")
+    if settings:
+        print(f"Settings  {', '.join(settings)}, of the environment")
+    print("Ctrl-C stops all.", flush=True)
 
 
 if __name__ == "__main__":

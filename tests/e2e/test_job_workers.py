@@ -39,6 +39,12 @@ class Place:
         with working(command, **self._settings(), SLOW_SECONDS=str(seconds), LEASE_SECONDS=str(lease)) as worker:
             yield worker
 
+    @contextmanager
+    def worker(self, root: Path) -> Iterator[Worker]:
+        """The one that there is, with its archives below `root`."""
+        with working(None, **self._settings(), ARCHIVE_ROOT=str(root)) as worker:
+            yield worker
+
     def _settings(self) -> dict[str, str]:
         return {"DATABASE_URL": self.database_url, "REDIS_URL": self.valkey.url}
 
@@ -75,6 +81,20 @@ def test_a_killed_workers_job_is_done_by_another(place: Place) -> None:
         until(lambda: bool(second.lines("job storing")))
         assert second.lines("job storing")[0]["attempt"] == 2
         until(lambda: place.jobs("archive") == [])
+
+
+def test_a_worker_says_at_its_start_that_archives_are_on_another_disk(place: Place, tmp_path: Path) -> None:
+    with place.worker(tmp_path / "one") as first:
+        place.project("lake")
+        until(lambda: bool(query(place.database_url, "SELECT FROM archives")) and place.jobs("archive") == [])
+        assert first.lines("archives are not here") == []
+        with place.worker(tmp_path / "one") as second:
+            assert second.lines("archives are not here") == []
+        with place.worker(tmp_path / "two") as third:
+            (line,) = third.lines("archives are not here")
+    assert (line["level"], line["projects"]) == ("warning", ["lake"])
+    assert "ARCHIVE_ROOT" in line["reason"]
+    assert "ARCHIVE_REMOTE" in line["reason"]
 
 
 def test_a_paused_worker_whose_lease_went_to_another_stores_nothing(place: Place) -> None:
