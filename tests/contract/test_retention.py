@@ -397,8 +397,7 @@ async def test_sends_and_readers_while_it_runs(workers: list[App], office: Offic
                 continue
             sent.append(message.message_id)
 
-    async def read(worker: Office, is_done: asyncio.Event) -> None:
-        cursor = (await worker.inbox("Cid", limit=1)).cursor
+    async def read(worker: Office, cursor: str, is_done: asyncio.Event) -> None:
         while True:
             is_last = is_done.is_set()
             page = await worker.inbox("Cid", cursor=cursor, limit=5)
@@ -411,7 +410,8 @@ async def test_sends_and_readers_while_it_runs(workers: list[App], office: Offic
 
     is_done = asyncio.Event()
     offices = [office.at(worker) for worker in workers]
-    reading = asyncio.create_task(read(offices[0], is_done))
+    begin = (await offices[0].inbox("Cid", limit=1)).cursor
+    reading = asyncio.create_task(read(offices[0], begin, is_done))
     await asyncio.gather(swept(app), swept(app), *(send(offices[n % len(offices)], n) for n in range(6)))
     is_done.set()
     await reading
