@@ -201,14 +201,14 @@ def private_directory(prefix: str, account: pwd.struct_passwd | None, in_memory:
         raise ServerNotStarted("no temporary directory has a short path that the server's account may pass")
     _sweep(base, prefix)
     home = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
-    try:
-        with (home / "in-use").open("wb") as in_use:
-            fcntl.flock(in_use, fcntl.LOCK_EX)  # let go by the kernel, however we end
+    with (home / "in-use").open("wb") as in_use:
+        fcntl.flock(in_use, fcntl.LOCK_EX)  # let go by the kernel, however we end
+        try:
             if account is not None:
                 os.chown(home, account.pw_uid, account.pw_gid)
             yield home
-    finally:
-        shutil.rmtree(home)
+        finally:
+            shutil.rmtree(home)  # while it is locked: else another run may sweep it away at the same time
 
 
 def _has_room(folder: Path) -> bool:

@@ -21,7 +21,7 @@ from agent_mail_core.agents import may_act_as, the_agent
 from agent_mail_core.errors import TooManyStreams
 from agent_mail_core.events import EventFilter, EventPosition
 from agent_mail_core.fields import AgentName, ProjectRef, Request, Result
-from agent_mail_core.ids import Principal, ProjectId, TeamId
+from agent_mail_core.ids import LARGEST_INTEGER, Principal, ProjectId, TeamId
 from agent_mail_core.ports import App, Caller, Wakeup, inbox_topic
 from agent_mail_core.projects import the_project
 
@@ -141,7 +141,7 @@ class EventFeed:
 
     def _parsed(self, last_event_id: str) -> tuple[EventPosition | None, Reset | None]:
         found = POSITION.fullmatch(last_event_id)
-        if found is None or int(found[2]) >= 2**63 or int(found[3]) >= 2**63:
+        if found is None or max(int(found[2]), int(found[3])) > LARGEST_INTEGER:
             return None, "unknown_id"
         if found[1] != self._app.store.identity.epoch:
             return None, "epoch"

@@ -25,3 +25,6 @@ Principal = NewType("Principal", str)
 
 LARGEST_ID = 2**53 - 1
 """Ids on the wire stay below this, so that JSON readers with only doubles keep them exact."""
+
+LARGEST_INTEGER = 2**63 - 1
+"""Of both engines. As an upper bound that is left out itself it lies behind every id, position and transaction."""

@@ -20,6 +20,7 @@ from agent_mail_core.fields import (
     Result,
 )
 from agent_mail_core.ids import AgentId, MessageId
+from agent_mail_core.mailboxes import PendingAck
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.projects import the_project
 
@@ -81,23 +82,24 @@ async def list_pending_acks(app: App, caller: Caller, request: ListPendingAcks) 
         )
     page = rows[: request.limit]
     return PendingAckPage(
-        pending=[
-            PendingAcknowledgement(
-                message_id=row.message_id,
-                thread_id=row.thread_key,
-                sender_name=row.sender_name,
-                subject=row.subject,
-                priority=row.priority,
-                created_at=row.created_at,
-                agent_name=row.agent_name,
-                kind=row.kind,
-                read_at=row.read_at,
-            )
-            for row in page
-        ],
+        pending=[_pending(row) for row in page],
         next_cursor=(
             list_cursor(app.store.identity, scope, [page[-1].message_id, page[-1].agent_id])
             if len(rows) > len(page)
             else None
         ),
+    )
+
+
+def _pending(row: PendingAck) -> PendingAcknowledgement:
+    return PendingAcknowledgement(
+        message_id=row.message_id,
+        thread_id=row.thread_key,
+        sender_name=row.sender_name,
+        subject=row.subject,
+        priority=row.priority,
+        created_at=row.created_at,
+        agent_name=row.agent_name,
+        kind=row.kind,
+        read_at=row.read_at,
     )

@@ -48,19 +48,7 @@ async def move_reservations(
     await db.leases.change(project.id)
     moved = await db.reservations.grant(
         [
-            NewReservation(
-                team_id=team_id,
-                project_id=project.id,
-                agent_id=to_agent.id,
-                pattern=record.pattern,
-                is_literal=record.is_literal,
-                is_exclusive=_binding(record, had.get(key)).is_exclusive,
-                is_advisory=_binding(record, had.get(key)).is_advisory,
-                reason=record.reason,
-                fence=fence,
-                ttl=timedelta(0),
-                expires_at=max(record.expires_at, had.get(key, record).expires_at),
-            )
+            _moved(team_id, to_agent, record, had.get(key), fence)
             for (key, record), fence in zip(theirs.items(), fences, strict=True)
         ]
     )
@@ -69,6 +57,26 @@ async def move_reservations(
         *(reservation_event("reservation.granted", team_id, record) for record in moved),
     )
     return moved
+
+
+def _moved(
+    team_id: TeamId, to_agent: AgentRecord, record: ReservationRecord, had: ReservationRecord | None, fence: int
+) -> NewReservation:
+    """The reservation in its new hands, with what those had of the same pattern."""
+    binding = _binding(record, had)
+    return NewReservation(
+        team_id=team_id,
+        project_id=record.project_id,
+        agent_id=to_agent.id,
+        pattern=record.pattern,
+        is_literal=record.is_literal,
+        is_exclusive=binding.is_exclusive,
+        is_advisory=binding.is_advisory,
+        reason=record.reason,
+        fence=fence,
+        ttl=timedelta(0),
+        expires_at=max(record.expires_at, (had or record).expires_at),
+    )
 
 
 async def _live_of(db: Transaction, agent: AgentRecord, keys: set[Key]) -> dict[Key, ReservationRecord]:

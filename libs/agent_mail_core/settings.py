@@ -181,13 +181,7 @@ def load(
     """
     known = names()
     problems: list[str] = []
-    values: dict[str, Any] = {}
-    for key, value in (file or {}).items():
-        if key.upper() not in known:
-            near = difflib.get_close_matches(key.upper(), known, n=1)
-            problems.append(f"{key}: unknown setting" + (f"; did you mean {near[0].lower()}?" if near else ""))
-        else:
-            values[known[key.upper()]] = value
+    values = _of_file(file or {}, problems)
     merged = {
         **{key: value for key, value in (dotenv or {}).items() if value},
         **{k: v for k, v in environ.items() if v},
@@ -201,13 +195,8 @@ def load(
         if name in merged:
             values[field] = merged[name]
         path = merged.get(f"{name}_FILE") if name in SECRETS else None
-        if path and not environ.get(name):
-            try:
-                values[field] = read_secret(path).strip()
-            except OSError as error:
-                problems.append(f"{name}_FILE: cannot read {path}: {error.strerror}")
-            except UnicodeDecodeError:
-                problems.append(f"{name}_FILE: {path} is not UTF-8")
+        if path and not environ.get(name) and (secret := _secret(name, path, read_secret, problems)) is not None:
+            values[field] = secret
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -216,6 +205,30 @@ def load(
         raise SettingsError("\n".join(problems))
     check_together(settings)
     return settings, near_misses(merged)
+
+
+def _of_file(file: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """By field name; a key that is none is a problem."""
+    known = names()
+    values: dict[str, Any] = {}
+    for key, value in file.items():
+        if key.upper() in known:
+            values[known[key.upper()]] = value
+            continue
+        near = difflib.get_close_matches(key.upper(), known, n=1)
+        problems.append(f"{key}: unknown setting" + (f"; did you mean {near[0].lower()}?" if near else ""))
+    return values
+
+
+def _secret(name: str, path: str, read_secret: Any, problems: list[str]) -> str | None:
+    """The content of a secret's file; None, and a problem, when it cannot be read."""
+    try:
+        return str(read_secret(path)).strip()
+    except OSError as error:
+        problems.append(f"{name}_FILE: cannot read {path}: {error.strerror}")
+    except UnicodeDecodeError:
+        problems.append(f"{name}_FILE: {path} is not UTF-8")
+    return None
 
 
 def near_misses(environ: Mapping[str, str]) -> list[str]:

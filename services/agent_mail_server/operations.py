@@ -17,7 +17,7 @@ from agent_mail_core.acquiring import acquire_build_slot
 from agent_mail_core.activity import list_activity
 from agent_mail_core.agent_changes import retire_agent, transfer_agent, update_agent
 from agent_mail_core.agent_details import whois
-from agent_mail_core.agents import list_agents, register_agent, suggest_agent_names
+from agent_mail_core.agents import list_agents
 from agent_mail_core.archive_reading import archive_log, archive_show
 from agent_mail_core.attachments import add_attachment, get_attachment
 from agent_mail_core.broadcasting import broadcast_message
@@ -36,7 +36,8 @@ from agent_mail_core.hand_off import hand_off
 from agent_mail_core.health import health, metrics, ready
 from agent_mail_core.holding import force_release_file, release_file, renew_file
 from agent_mail_core.legal_holds import list_legal_holds, set_legal_hold
-from agent_mail_core.mailboxes import acknowledge_message, check_inbox, mark_read
+from agent_mail_core.mailboxes import check_inbox
+from agent_mail_core.marking import acknowledge_message, mark_read
 from agent_mail_core.message_search import search_messages
 from agent_mail_core.messages import get_message, list_outbox
 from agent_mail_core.overseer import send_overseer_message
@@ -49,6 +50,7 @@ from agent_mail_core.project_deletion import delete_project
 from agent_mail_core.project_details import get_project
 from agent_mail_core.project_export import export_project
 from agent_mail_core.projects import ensure_project, list_projects
+from agent_mail_core.registering import register_agent, suggest_agent_names
 from agent_mail_core.reservations import list_reservations
 from agent_mail_core.reserving import reserve_file
 from agent_mail_core.review_requests import request_review

@@ -17,7 +17,7 @@ from agent_mail_core.webhook_jobs import deliver_webhook, want_webhooks
 from agent_mail_outbound.http_outbound import HttpOutbound, Timeouts
 from tests.contract.databases import Database
 from tests.contract.office import Office
-from tests.contract.webhook_receiver import Receiver, receiver
+from tests.contract.webhook_receiver import Receiver, receiver, verified
 
 LOOPBACK = ("127.0.0.0/8",)
 HASTY = Timeouts(total=2.0, connect=1.0, last_words=0.1)
@@ -59,7 +59,7 @@ class HookedOffice:
 
     def payloads(self, webhook_id: int) -> list[Any]:
         """What was received, each with a good signature of that webhook."""
-        return [call.verified(self.secrets[webhook_id]) for call in self.receiver.received]
+        return [verified(call, self.secrets[webhook_id]) for call in self.receiver.received]
 
     async def claim(self) -> Job | None:
         async with self.app.store.write() as db:

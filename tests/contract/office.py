@@ -8,29 +8,16 @@ from typing import Any, TypeVar
 
 from agent_mail_core.agent_changes import RetireAgent, UpdateAgent, retire_agent, update_agent
 from agent_mail_core.agent_details import AgentDetails, Whois, whois
-from agent_mail_core.agents import (
-    Agent,
-    AgentNames,
-    AgentPage,
-    ListAgents,
-    RegisterAgent,
-    RegisteredAgent,
-    SuggestAgentNames,
-    list_agents,
-    register_agent,
-    suggest_agent_names,
-)
+from agent_mail_core.agents import Agent, AgentPage, AgentRecord, ListAgents, list_agents
 from agent_mail_core.delivery import SentMessage
 from agent_mail_core.ids import Principal, TeamId
-from agent_mail_core.mailboxes import (
+from agent_mail_core.mailboxes import CheckInbox, Inbox, check_inbox
+from agent_mail_core.marking import (
     Acknowledged,
     AcknowledgeMessage,
-    CheckInbox,
-    Inbox,
     MarkedRead,
     MarkRead,
     acknowledge_message,
-    check_inbox,
     mark_read,
 )
 from agent_mail_core.message_search import SearchMessages, SearchPage, search_messages
@@ -45,6 +32,14 @@ from agent_mail_core.projects import (
     ProjectPage,
     ensure_project,
     list_projects,
+)
+from agent_mail_core.registering import (
+    AgentNames,
+    RegisterAgent,
+    RegisteredAgent,
+    SuggestAgentNames,
+    register_agent,
+    suggest_agent_names,
 )
 from agent_mail_core.sending import ReplyMessage, SendMessage, reply_message, send_message
 from agent_mail_core.threads import GetThread, ListThreads, ThreadMessages, ThreadPage, get_thread, list_threads
@@ -174,6 +169,13 @@ class Office:
     async def thread(self, thread_id: str, **more: Any) -> ThreadMessages:
         return await get_thread(self.app, self.caller, GetThread(project_slug=self.slug, thread_id=thread_id, **more))
 
+    async def record(self, name: str) -> AgentRecord:
+        """The agent as the store has it."""
+        async with self.app.store.read() as db:
+            _, agent = await db.agents.find(TEAM, self.slug, name)
+        assert agent is not None
+        return agent
+
 
 async def pages(ask: Callable[..., Awaitable[T]], **arguments: Any) -> AsyncIterator[T]:
     """The pages of a list, to the end; a list that does not end within 200 pages fails."""
@@ -190,3 +192,8 @@ async def pages(ask: Callable[..., Awaitable[T]], **arguments: Any) -> AsyncIter
 def subjects(messages: Iterable[Any]) -> list[str]:
     """The subjects of messages, hits or acknowledgements, in order."""
     return [message.subject for message in messages]
+
+
+async def fill(office: Office, count: int, **more: Any) -> list[int]:
+    """Messages S0, S1, … from Ann to Bob."""
+    return [(await office.send("Ann", ["Bob"], subject=f"S{number}", **more)).message_id for number in range(count)]

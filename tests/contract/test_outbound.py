@@ -15,7 +15,7 @@ import pytest
 from agent_mail_core.outbound import NotAnswered
 from agent_mail_outbound import http_outbound
 from agent_mail_outbound.http_outbound import HttpOutbound, Timeouts
-from tests.contract.model_server import CLOSED, FAULTS, HANG, http
+from tests.contract.stand_in import CLOSED, FAULTS, HANG, http
 from tests.contract.webhook_receiver import TAKEN, Receiver, receiver
 from tests.deploy.certificates import Authority
 
@@ -65,13 +65,14 @@ async def test_it_says_when_to_come_back(said: str, understood: int | None) -> N
     assert (answer.status_code, answer.retry_after) == (429, expected)
 
 
+BODIES = {**FAULTS, "too large": http(b" " * 300_000)}
 STATUSES = {"500": 500, "redirect": 307, "too large": 200, "endless": 200, "half a body": 200, "compressed": 200}
 
 
 @pytest.mark.parametrize("fault", STATUSES)
 async def test_the_status_counts_whatever_the_body(fault: str) -> None:
     async with receiver() as there, calling() as outbound:
-        there.answers(FAULTS[fault])
+        there.answers(BODIES[fault])
         answer = await outbound.post(there.url, {}, b"{}")
         assert answer.status_code == STATUSES[fault]
         assert there.connections == 1, "a redirect is not followed, and nothing is sent twice"

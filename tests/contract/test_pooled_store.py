@@ -25,8 +25,10 @@ from tests.contract.test_idempotency import (  # noqa: F401 - run here as well
 )
 from tests.contract.test_mailboxes import (  # noqa: F401 - likewise
     test_a_cursor_goes_forward_oldest_first_to_the_end,
-    test_acknowledging_also_marks_read_and_the_first_times_stay,
     test_before_goes_back_to_the_first_message,
+)
+from tests.contract.test_marking import (  # noqa: F401 - likewise
+    test_acknowledging_also_marks_read_and_the_first_times_stay,
     test_marking_read_counts_each_message_once,
 )
 from tests.contract.test_races import (  # noqa: F401 - likewise

@@ -21,9 +21,9 @@ from agent_mail_core.webhook_errors import (
 )
 from tests.contract.databases import Database
 from tests.contract.hooked_office import HookedOffice, hooked
-from tests.contract.model_server import CLOSED, http
 from tests.contract.office import Office
-from tests.contract.webhook_receiver import TAKEN
+from tests.contract.stand_in import CLOSED, http
+from tests.contract.webhook_receiver import TAKEN, call_id
 
 OOPS = http(b"", "500 Oops")
 SECRET = "whsec_" + "QUJD" * 10
@@ -108,7 +108,7 @@ async def test_webhooks_and_deliveries_are_listed_page_by_page(place: HookedOffi
     assert events == sorted(events, reverse=True)
     assert len(events) == 3
     assert rest.next_cursor is None
-    assert place.receiver.received[0].id.endswith(f"_{events[-1]}")
+    assert call_id(place.receiver.received[0]).endswith(f"_{events[-1]}")
 
 
 async def test_only_the_newest_deliveries_are_kept(place: HookedOffice) -> None:
@@ -148,7 +148,7 @@ async def test_a_delivery_is_sent_again_under_its_id(place: HookedOffice) -> Non
     again = await place.ask("redeliver_webhook", webhook_id=webhook_id, delivery_id=oldest.delivery_id)
     assert (again.delivery.state, again.delivery.attempts, again.delivery.status_code) == ("delivered", 2, 204)
     first, _, third = place.receiver.received
-    assert (third.id, third.body) == (first.id, first.body)
+    assert (call_id(third), third.body) == (call_id(first), first.body)
     place.receiver.answers(OOPS)
     again = await place.ask("redeliver_webhook", webhook_id=webhook_id, delivery_id=oldest.delivery_id)
     assert (again.delivery.state, again.delivery.attempts, again.delivery.status_code) == ("delivered", 3, 500)
@@ -189,7 +189,7 @@ async def test_a_success_out_of_turn_switches_it_on_behind_that_event(place: Hoo
     on = await place.ask("redeliver_webhook", webhook_id=webhook_id, delivery_id=failed.delivery_id)
     assert (on.webhook.is_enabled, on.delivery.state) == (True, "delivered")
     await place.work()
-    events = [call.id for call in place.receiver.received]
+    events = [call_id(call) for call in place.receiver.received]
     assert len(events) == 4
     assert len(set(events)) == 3, "the failed one was not sent a third time"
 

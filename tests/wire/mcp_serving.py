@@ -8,7 +8,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_mail_core.ports import Caller
-from tests.wire.mcp_wire import ANN, until
+from tests.wire.asgi_client import ANN, until
 
 
 def with_caller(endpoint: ASGIApp, caller: Caller = ANN) -> ASGIApp:

@@ -9,7 +9,8 @@ import pytest
 
 from agent_mail_server.aliases import ARGUMENT_ALIASES, OPERATION_ALIASES, TOOL_ALIASES
 from agent_mail_server.operations import BY_NAME, OPERATIONS
-from tests.wire.mcp_wire import MODERN, Client, make_app, make_endpoint
+from tests.wire.asgi_client import MODERN, Client
+from tests.wire.mcp_wire import make_app, make_endpoint
 from tests.wire.server import client_of, furnish, served
 from tests.wire.tools import call_tool
 

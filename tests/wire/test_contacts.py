@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from agent_mail_server.examples import Example
-from tests.wire.mcp_wire import BOTH, MODERN
+from tests.wire.asgi_client import BOTH, MODERN
 from tests.wire.server import Place, client_of, fleet, furnish
 
 Call = Callable[..., Awaitable[dict[str, Any]]]

@@ -19,7 +19,7 @@ import pytest
 
 from agent_mail_server.examples import EXAMPLES, Example
 from agent_mail_server.operations import BY_NAME, Operation
-from tests.wire.mcp_wire import BOTH, HANDSHAKES, MODERN
+from tests.wire.asgi_client import BOTH, HANDSHAKES, MODERN
 from tests.wire.server import client_of, served
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

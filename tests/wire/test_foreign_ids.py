@@ -21,7 +21,8 @@ from agent_mail_core.settings import Settings
 from agent_mail_server.examples import EXAMPLES, Example
 from agent_mail_server.operations import BY_NAME, OPERATIONS
 from agent_mail_store.opening import open_store
-from tests.wire.mcp_wire import ANN, MODERN, Client, make_app, make_endpoint
+from tests.wire.asgi_client import ANN, MODERN, Client
+from tests.wire.mcp_wire import make_app, make_endpoint
 from tests.wire.test_examples import masked
 
 STRANGER = replace(ANN, team_id=TeamId(2), principal=Principal("token:9"), role=Role.admin)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from agent_mail_server.operations import BY_NAME, OPERATIONS
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, Client, make_app, make_endpoint
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Client
+from tests.wire.mcp_wire import make_app, make_endpoint
 
 CHARACTERS_A_TOKEN = 4.2
 LARGEST_TOOL = 400

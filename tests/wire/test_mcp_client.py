@@ -11,8 +11,9 @@ from mcp.shared.exceptions import MCPError
 
 from agent_mail_server.mcp_streams import Pace
 from agent_mail_server.operations import OPERATIONS
+from tests.wire.asgi_client import HANDSHAKES, MODERN, until
 from tests.wire.mcp_serving import serving, with_caller
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, bench_of, make_app, make_endpoint, until
+from tests.wire.mcp_wire import bench_of, make_app, make_endpoint
 
 pytestmark = pytest.mark.usefixtures("workers")
 

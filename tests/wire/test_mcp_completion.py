@@ -12,7 +12,8 @@ from agent_mail_core.settings import Settings
 from agent_mail_server.mcp_uris import RESOURCES
 from agent_mail_server.prompts import PROMPTS
 from agent_mail_store.opening import open_store
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, Client, make_app, make_endpoint
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Client
+from tests.wire.mcp_wire import make_app, make_endpoint
 
 LEGACY = HANDSHAKES[-1]
 PROJECT = "agentmail://project/{project_slug}"

@@ -9,8 +9,8 @@ from mcp import Client as McpClient
 from mcp.client.streamable_http import streamable_http_client
 
 from agent_mail_server.operations import OPERATIONS
+from tests.wire.asgi_client import until
 from tests.wire.mcp_serving import serving
-from tests.wire.mcp_wire import until
 from tests.wire.server import Place, fleet
 
 

@@ -9,7 +9,8 @@ import pytest
 from agent_mail_core.errors import Unavailable
 from agent_mail_core.ids import Principal, TeamId
 from agent_mail_core.settings import Settings
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, Answer, Client, make_app, make_endpoint
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Answer, Client
+from tests.wire.mcp_wire import make_app, make_endpoint
 
 JSON = [("content-type", "application/json"), ("accept", "application/json, text/event-stream")]
 

@@ -10,16 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.wire.mcp_wire import (
-    HANDSHAKES,
-    MODERN,
-    Alternating,
-    Client,
-    alternating_workers,
-    bench_of,
-    make_app,
-    make_endpoint,
-)
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Client
+from tests.wire.mcp_wire import Alternating, alternating_workers, bench_of, make_app, make_endpoint
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())
 values = st.recursive(

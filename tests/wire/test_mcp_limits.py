@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.wire.mcp_wire import BOTH, HANDSHAKES, MODERN
+from tests.wire.asgi_client import BOTH, HANDSHAKES, MODERN
 from tests.wire.server import URL, Fleet, Place, fleet, furnish
 
 TOKEN = "a-token-of-some-length"

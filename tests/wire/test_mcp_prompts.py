@@ -8,7 +8,8 @@ import pytest
 
 from agent_mail_server.operations import BY_NAME
 from agent_mail_server.prompts import PROMPTS, quoted
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, Answer, Client, make_app, make_endpoint
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Answer, Client
+from tests.wire.mcp_wire import make_app, make_endpoint
 
 OWN = {"project_slug": "shop", "agent_name": "Ann"}
 GIVEN: dict[str, dict[str, str]] = {

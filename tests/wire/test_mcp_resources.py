@@ -18,17 +18,8 @@ from agent_mail_server.mcp_subscriptions import MAX_READ
 from agent_mail_server.mcp_uris import RESOURCES
 from agent_mail_server.operations import BY_NAME
 from agent_mail_store.opening import open_store
-from tests.wire.mcp_wire import (
-    HANDSHAKES,
-    MODERN,
-    Alternating,
-    Answer,
-    Client,
-    alternating_workers,
-    make_app,
-    make_endpoint,
-    until,
-)
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Answer, Client, until
+from tests.wire.mcp_wire import Alternating, alternating_workers, make_app, make_endpoint
 from tests.wire.server import Place
 
 LEGACY = HANDSHAKES[-1]

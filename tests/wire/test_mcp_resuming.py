@@ -23,17 +23,8 @@ from mcp_types import (
 from agent_mail_core.errors import Unavailable
 from agent_mail_core.ports import App
 from agent_mail_server.mcp_streams import LARGEST_KEPT, Pace, call_stream
-from tests.wire.mcp_wire import (
-    HANDSHAKES,
-    MODERN,
-    Alternating,
-    Answer,
-    Client,
-    bench_of,
-    make_app,
-    make_endpoint,
-    until,
-)
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Answer, Client, until
+from tests.wire.mcp_wire import Alternating, bench_of, make_app, make_endpoint
 
 pytestmark = pytest.mark.usefixtures("workers")
 

@@ -12,18 +12,8 @@ from agent_mail_core.ids import Principal
 from agent_mail_core.ports import App
 from agent_mail_server.mcp_held import MAX_STREAMS_A_PRINCIPAL
 from agent_mail_server.mcp_streams import Pace
-from tests.wire.mcp_wire import (
-    HANDSHAKES,
-    MODERN,
-    Alternating,
-    Answer,
-    Bench,
-    Client,
-    bench_of,
-    make_app,
-    make_endpoint,
-    until,
-)
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Answer, Client, until
+from tests.wire.mcp_wire import Alternating, Bench, bench_of, make_app, make_endpoint
 
 REVISIONS = (HANDSHAKES[-1], MODERN)
 QUICK = Pace(stream_after=0.01, tick=0.01)

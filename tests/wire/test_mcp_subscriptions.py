@@ -19,18 +19,9 @@ from agent_mail_core.settings import Settings
 from agent_mail_server.mcp_held import MAX_STREAMS_A_PRINCIPAL
 from agent_mail_server.mcp_streams import Pace
 from agent_mail_store.opening import open_store
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Answer, Client, until
 from tests.wire.mcp_serving import serving, with_caller
-from tests.wire.mcp_wire import (
-    HANDSHAKES,
-    MODERN,
-    Alternating,
-    Answer,
-    Client,
-    alternating_workers,
-    make_app,
-    make_endpoint,
-    until,
-)
+from tests.wire.mcp_wire import Alternating, alternating_workers, make_app, make_endpoint
 from tests.wire.server import Place
 
 LEGACY = HANDSHAKES[-1]

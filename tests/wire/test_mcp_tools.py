@@ -10,7 +10,8 @@ from agent_mail_server.mcp import McpEndpoint
 from agent_mail_server.mcp_wire import Message
 from agent_mail_server.metrics import ServerMetrics
 from agent_mail_server.operations import BY_NAME, OPERATIONS, Operation
-from tests.wire.mcp_wire import HANDSHAKES, MODERN, TEST_OPERATIONS, Client, make_app, make_endpoint
+from tests.wire.asgi_client import HANDSHAKES, MODERN, Client
+from tests.wire.mcp_wire import TEST_OPERATIONS, make_app, make_endpoint
 
 pytestmark = pytest.mark.usefixtures("workers")
 

@@ -14,8 +14,8 @@ import pytest
 from agent_mail_worker.metrics import JobMetrics
 from agent_mail_worker.working import working
 from tests.contract.embedding_server import DIMENSIONS, EmbeddingServer, embedding_server
-from tests.contract.model_server import http
-from tests.wire.mcp_wire import BOTH, MODERN
+from tests.contract.stand_in import http
+from tests.wire.asgi_client import BOTH, MODERN
 from tests.wire.server import Place, client_of, error_of, fleet, furnish, post
 
 SHOP = {"project_slug": "shop"}
@@ -96,7 +96,7 @@ async def test_what_is_sent_later_is_found_within_seconds(client: httpx.AsyncCli
 
 
 async def test_a_model_that_went_away_is_said(client: httpx.AsyncClient, model: EmbeddingServer) -> None:
-    model.says = http(b"{}", "500 Oops")
+    model.answers(http(b"{}", "500 Oops"))
     for answer in await ask(client, query="credentials outage", mode="hybrid"):
         assert (answer["mode"], answer["semantic"], answer["hits"]) == ("text", "failed", [])
     refused = await client.get("/api/message/search", params={**SHOP, "query": "another outage", "mode": "semantic"})

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.wire.mcp_wire import BOTH, MODERN
+from tests.wire.asgi_client import BOTH, MODERN
 from tests.wire.server import Place, client_of, error_of, fleet_with_worker, furnish, post
 
 SHOP = {"project_slug": "shop"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from tests.wire.mcp_wire import BOTH, MODERN
+from tests.wire.asgi_client import BOTH, MODERN
 
 
 async def call_tool(client: httpx.AsyncClient, name: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -107,25 +107,10 @@ async def consume(url: str, worker: str, hear: Hear) -> None:
 
     A Redis that is away, flushed or started anew is asked again and again.
     """
-
-    async def wake(ctx: dict[Any, Any], *arguments: Any, **named: Any) -> None:
-        match arguments:  # anybody may have put them there who may write to this Redis
-            case (str(kind), int(subject_id)) if kind in KINDS:
-                await hear(cast("JobKind", kind), subject_id)
-
     pause, is_away = FIRST_PAUSE, False
     while True:
         client = _client(url, f"{worker}-hears")
-        arq = _Listener(
-            [func(wake, name=FUNCTION, keep_result=0, timeout=HEAR_TIMEOUT, max_tries=1)],
-            queue_name=QUEUE,
-            redis_pool=client,
-            handle_signals=False,
-            max_jobs=HEARD_AT_ONCE,
-            poll_delay=POLL_SECONDS,
-            job_serializer=orjson.dumps,
-            job_deserializer=orjson.loads,
-        )
+        arq = _listener(client, hear)
         began = asyncio.get_running_loop().time()
         try:
             await arq.async_run()
@@ -147,6 +132,24 @@ async def consume(url: str, worker: str, hear: Hear) -> None:
             await _close(client)
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that workers do not come all at once
         pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _listener(client: ArqRedis, hear: Hear) -> _Listener:
+    async def wake(ctx: dict[Any, Any], *arguments: Any, **named: Any) -> None:
+        match arguments:  # anybody may have put them there who may write to this Redis
+            case (str(kind), int(subject_id)) if kind in KINDS:
+                await hear(cast("JobKind", kind), subject_id)
+
+    return _Listener(
+        [func(wake, name=FUNCTION, keep_result=0, timeout=HEAR_TIMEOUT, max_tries=1)],
+        queue_name=QUEUE,
+        redis_pool=client,
+        handle_signals=False,
+        max_jobs=HEARD_AT_ONCE,
+        poll_delay=POLL_SECONDS,
+        job_serializer=orjson.dumps,
+        job_deserializer=orjson.loads,
+    )
 
 
 class _Listener(Worker):

@@ -17,7 +17,7 @@ from agent_mail_core.events import (
     EventSlice,
     NewEvent,
 )
-from agent_mail_core.ids import AgentId, ProjectId
+from agent_mail_core.ids import LARGEST_INTEGER, AgentId, ProjectId
 from agent_mail_store.postgres.connections import Row
 from agent_mail_store.postgres.retention import is_on_hold, share_lock
 from agent_mail_store.postgres.statements import Statements
@@ -75,7 +75,7 @@ _OF_AGENT = """
     WHERE e.agent_id = $1 AND e.id < $2 AND ($3::bigint IS NULL OR e.project_id = $3)
     ORDER BY e.id DESC LIMIT $4
 """
-_ENDLESS = EventPosition(2**63 - 1, 2**63 - 1)
+_ENDLESS = EventPosition(LARGEST_INTEGER, LARGEST_INTEGER)
 
 
 class PostgresEvents(Events):

@@ -10,14 +10,12 @@ from typing import Literal, TypeAlias
 
 from agent_mail_core.addresses import show
 from agent_mail_core.fields import RECIPIENT_KINDS
-from agent_mail_core.ids import AgentId, MessageId, ProjectId
+from agent_mail_core.ids import LARGEST_INTEGER, AgentId, MessageId, ProjectId
 from agent_mail_core.inbox_items import InboxItem
 from agent_mail_core.mailboxes import InboxFilter, InboxSlice, Mailboxes, PendingAck, ReadMark
 from agent_mail_store.postgres.connections import Row
 from agent_mail_store.postgres.messages import PRIORITY_WORDS
 from agent_mail_store.postgres.statements import Statements
-
-_HIGHEST = 2**63 - 1
 
 _COLUMNS = """
     SELECT b.position AS last_position, b.unread, d.position, d.message_id, t.key, m.parent_id, s.name, m.subject,
@@ -97,12 +95,14 @@ class PostgresMailboxes(Mailboxes):
     async def newest(
         self, agent_id: AgentId, below: int | None, wanted: InboxFilter, with_bodies: bool, limit: int
     ) -> InboxSlice:
-        return await self._page(agent_id, 0, _HIGHEST if below is None else below, "DESC", wanted, with_bodies, limit)
+        return await self._page(
+            agent_id, 0, LARGEST_INTEGER if below is None else below, "DESC", wanted, with_bodies, limit
+        )
 
     async def after(
         self, agent_id: AgentId, position: int, wanted: InboxFilter, with_bodies: bool, limit: int
     ) -> InboxSlice:
-        return await self._page(agent_id, position, _HIGHEST, "ASC", wanted, with_bodies, limit)
+        return await self._page(agent_id, position, LARGEST_INTEGER, "ASC", wanted, with_bodies, limit)
 
     async def positions(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, int]:
         rows = await self._db.rows(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agent_mail_core.addresses import show
 from agent_mail_core.fields import RECIPIENT_KINDS, PriorityWord
-from agent_mail_core.ids import AgentId, MessageId, TeamId, ThreadId
+from agent_mail_core.ids import LARGEST_INTEGER, AgentId, MessageId, TeamId, ThreadId
 from agent_mail_core.messages import MessageRecord, Messages, RecipientState
 from agent_mail_store.postgres.connections import Row
 from agent_mail_store.postgres.statements import Statements
@@ -73,11 +73,11 @@ class PostgresMessages(Messages):
             FROM messages m
             JOIN projects p ON p.id = m.project_id JOIN threads t ON t.id = m.thread_id
             JOIN agents s ON s.id = m.sender_id
-            WHERE m.sender_id = $1 AND p.deleted_at IS NULL AND m.id < coalesce($2, 9223372036854775807)
+            WHERE m.sender_id = $1 AND p.deleted_at IS NULL AND m.id < $2
             ORDER BY m.id DESC LIMIT $4
             """,
             agent_id,
-            before,
+            LARGEST_INTEGER if before is None else before,
             with_bodies,
             limit,
         )

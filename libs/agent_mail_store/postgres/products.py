@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from agent_mail_core.agents import AgentRecord
 from agent_mail_core.errors import ProductFull
 from agent_mail_core.fields import name_key
-from agent_mail_core.ids import AgentId, MessageId, ProductId, TeamId
+from agent_mail_core.ids import LARGEST_INTEGER, AgentId, MessageId, ProductId, TeamId
 from agent_mail_core.messages import MessageRecord
 from agent_mail_core.products import ProductRecord, Products
 from agent_mail_core.projects import ProjectRecord
@@ -131,7 +131,7 @@ class PostgresProducts(Products):
                 SELECT m.id FROM product_projects l
                 JOIN projects p ON p.id = l.project_id AND p.deleted_at IS NULL
                 CROSS JOIN LATERAL (
-                    SELECT id FROM messages WHERE project_id = l.project_id AND id < coalesce($2, 9223372036854775807)
+                    SELECT id FROM messages WHERE project_id = l.project_id AND id < $2
                     ORDER BY id DESC LIMIT $3
                 ) m
                 WHERE l.product_id = $1
@@ -146,7 +146,7 @@ class PostgresProducts(Products):
             ORDER BY m.id DESC
             """,
             product_id,
-            before,
+            LARGEST_INTEGER if before is None else before,
             limit,
         )
         return [message_record(row) for row in rows]
@@ -159,7 +159,7 @@ class PostgresProducts(Products):
                 SELECT DISTINCT d.message_id AS id FROM unnest($1::bigint[]) AS own (agent_id)
                 CROSS JOIN LATERAL (
                     SELECT message_id FROM deliveries
-                    WHERE agent_id = own.agent_id AND message_id < coalesce($2, 9223372036854775807)
+                    WHERE agent_id = own.agent_id AND message_id < $2
                     ORDER BY position DESC LIMIT $3
                 ) d
                 ORDER BY 1 DESC LIMIT $3
@@ -173,7 +173,7 @@ class PostgresProducts(Products):
             ORDER BY m.id DESC
             """,
             agent_ids,
-            before,
+            LARGEST_INTEGER if before is None else before,
             limit,
         )
         return [message_record(row) for row in rows]

@@ -16,7 +16,7 @@ from agent_mail_core.events import (
     EventSlice,
     NewEvent,
 )
-from agent_mail_core.ids import AgentId, ProjectId
+from agent_mail_core.ids import LARGEST_INTEGER, AgentId, ProjectId
 from agent_mail_core.ports import Clock
 from agent_mail_store.sqlite.retention import is_on_hold
 from agent_mail_store.sqlite.statements import Row, Statements
@@ -48,7 +48,6 @@ _PAGE = """
     WHERE {scope} AND e.id < ?2 AND (?3 IS NULL OR e.project_id = ?3)
     ORDER BY e.id DESC LIMIT ?4
 """
-_ENDLESS = 2**63 - 1
 
 
 class SqliteEvents(Events):
@@ -124,7 +123,7 @@ class SqliteEvents(Events):
         project_id = None
         if wanted.agent_id is not None:
             scope, scope_id, project_id = "e.agent_id = ?1", wanted.agent_id, wanted.project_id
-        below = before.event_id if before is not None else _ENDLESS
+        below = before.event_id if before is not None else LARGEST_INTEGER
         rows = self._statements.rows(_PAGE.format(scope=scope), (scope_id, below, project_id, limit))
         return [_entry(row) for row in rows]
 

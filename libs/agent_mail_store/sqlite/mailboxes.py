@@ -10,11 +10,11 @@ from datetime import datetime
 from agent_mail_core.addresses import show
 from agent_mail_core.clock import from_microseconds, to_microseconds
 from agent_mail_core.fields import RECIPIENT_KINDS
-from agent_mail_core.ids import AgentId, MessageId, ProjectId
+from agent_mail_core.ids import LARGEST_INTEGER, AgentId, MessageId, ProjectId
 from agent_mail_core.inbox_items import InboxItem
 from agent_mail_core.mailboxes import InboxFilter, InboxSlice, Mailboxes, PendingAck, ReadMark
 from agent_mail_core.ports import Clock
-from agent_mail_store.sqlite.messages import LARGEST_ROWID, PRIORITY_WORDS
+from agent_mail_store.sqlite.messages import PRIORITY_WORDS
 from agent_mail_store.sqlite.statements import Row, Statements, Value
 
 _ITEMS = """
@@ -61,7 +61,7 @@ class SqliteMailboxes(Mailboxes):
     async def newest(
         self, agent_id: AgentId, below: int | None, wanted: InboxFilter, with_bodies: bool, limit: int
     ) -> InboxSlice:
-        bound = LARGEST_ROWID if below is None else below
+        bound = LARGEST_INTEGER if below is None else below
         return await self._slice(agent_id, "d.position < ?3", bound, wanted, with_bodies, "d.position DESC", limit)
 
     async def after(

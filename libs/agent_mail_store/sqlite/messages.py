@@ -10,7 +10,7 @@ import orjson
 from agent_mail_core.addresses import show
 from agent_mail_core.clock import from_microseconds
 from agent_mail_core.fields import RECIPIENT_KINDS, PriorityWord
-from agent_mail_core.ids import AgentId, MessageId, TeamId, ThreadId
+from agent_mail_core.ids import LARGEST_INTEGER, AgentId, MessageId, TeamId, ThreadId
 from agent_mail_core.messages import MessageRecord, Messages, RecipientState
 from agent_mail_store.sqlite.statements import Row, Statements
 
@@ -78,7 +78,7 @@ class SqliteMessages(Messages):
             CROSS JOIN agents a ON a.id = m.sender_id
             WHERE m.sender_id = ? AND m.id < ? AND p.deleted_at IS NULL ORDER BY m.id DESC LIMIT ?
             """,
-            (int(with_bodies), agent_id, LARGEST_ROWID if before is None else before, limit),
+            (int(with_bodies), agent_id, LARGEST_INTEGER if before is None else before, limit),
         )
         return [message_record(row) for row in rows]
 
@@ -127,9 +127,6 @@ class SqliteMessages(Messages):
             (thread_id, party, limit),
         )
         return [message_record(row) for row in rows]
-
-
-LARGEST_ROWID = 2**63 - 1
 
 
 def message_record(row: Row, has_attachments: bool = False) -> MessageRecord:

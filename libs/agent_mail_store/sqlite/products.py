@@ -7,7 +7,7 @@ import orjson
 from agent_mail_core.agents import AgentRecord
 from agent_mail_core.clock import from_microseconds
 from agent_mail_core.errors import ProductFull
-from agent_mail_core.ids import LARGEST_ID, AgentId, MessageId, ProductId, TeamId
+from agent_mail_core.ids import LARGEST_INTEGER, AgentId, MessageId, ProductId, TeamId
 from agent_mail_core.messages import MessageRecord
 from agent_mail_core.ports import Clock
 from agent_mail_core.products import ProductRecord, Products
@@ -129,7 +129,7 @@ class SqliteProducts(Products):
                 ids += _first_column(
                     statements.rows(
                         "SELECT id FROM messages WHERE project_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
-                        (project_id, before or LARGEST_ID, limit),
+                        (project_id, LARGEST_INTEGER if before is None else before, limit),
                     )
                 )
             return _newest(statements, ids, limit)
@@ -147,7 +147,7 @@ class SqliteProducts(Products):
                             SELECT message_id FROM deliveries WHERE agent_id = ? AND message_id < ?
                             ORDER BY position DESC LIMIT ?
                             """,
-                            (agent_id, before or LARGEST_ID, limit),
+                            (agent_id, LARGEST_INTEGER if before is None else before, limit),
                         )
                     )
                 )
