@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from time import perf_counter
 from typing import TypeAlias
@@ -24,6 +25,8 @@ from agent_mail_core.ports import App
 
 AT_ONCE = 4
 LOOK_SECONDS = 2.0
+TICK = 0.005
+"""Seconds by which the event loop's clock may be ahead of the database's."""
 
 GIVE_BACK_PATIENCE = 2.0
 """Seconds for jobs that were cancelled to be given back."""
@@ -52,6 +55,9 @@ class JobRunner:
         self._has_room.set()
         self._is_stopping = False
         self._looking: asyncio.Task[None] | None = None
+        self._look_by = 0.0
+        """By the loop's clock, when the last job that was heard of has gathered."""
+        self._alarm: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to look for jobs."""
@@ -61,6 +67,8 @@ class JobRunner:
         """Take no more jobs; those that are not done after `patience` seconds are given back. Done when all ended."""
         self._is_stopping = True
         self._news.set()
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._looking is not None:
             await asyncio.wait({self._looking}, timeout=patience)
             self._looking.cancel()
@@ -76,7 +84,7 @@ class JobRunner:
         if kind in self._handlers and KINDS[kind].is_made_by_wakes:
             with suppress(AgentMailError):
                 await self._want(kind, subject_id)
-        self._news.set()
+        self._look_after(KINDS[kind].gathers)
 
     async def room(self, timeout: float) -> None:
         """Return when another job can begin, or after `timeout` seconds."""
@@ -99,6 +107,23 @@ class JobRunner:
                 async with asyncio.timeout(LOOK_SECONDS * random.uniform(0.8, 1.2)):  # noqa: S311
                     await self._news.wait()
 
+    def _look_after(self, delay: timedelta) -> None:
+        """Look once a job has gathered that is wanted now: at most once in that time, and once at its end."""
+        if not delay:
+            self._news.set()
+            return
+        loop = asyncio.get_running_loop()
+        self._look_by = max(self._look_by, loop.time() + delay.total_seconds() + TICK)
+        if self._alarm is None and not self._is_stopping:
+            self._alarm = loop.call_at(self._look_by, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._news.set()
+        loop = asyncio.get_running_loop()
+        if self._look_by > loop.time():
+            self._alarm = loop.call_at(self._look_by, self._ring)
+
     async def _begin_what_is_due(self) -> None:
         while self._always:
             await self._want(*self._always[-1])
@@ -112,7 +137,7 @@ class JobRunner:
     async def _want(self, kind: JobKind, subject_id: int) -> None:
         async def write() -> None:
             async with self._app.store.write() as db:
-                await db.jobs.want(kind, subject_id)
+                await db.jobs.want(kind, subject_id, after=KINDS[kind].gathers)
 
         await insist(write)
 
@@ -139,6 +164,8 @@ class JobRunner:
         self._running[kind] -= 1
         self._has_room.set()
         self._news.set()  # there may be more than there was room for, and a job may have made others
+        if KINDS[kind].gathers:  # it may have been wanted again
+            self._look_after(KINDS[kind].gathers)
 
     async def _do(self, job: Job) -> None:
         began = perf_counter()

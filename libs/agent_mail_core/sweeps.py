@@ -20,7 +20,7 @@ from agent_mail_core.events import ARCHIVE_TOPIC, NewEvent
 from agent_mail_core.idempotency import KEPT_FOR
 from agent_mail_core.ids import AgentId, MessageId, ProjectId, TeamId
 from agent_mail_core.job_queue import Wake
-from agent_mail_core.jobs import Job
+from agent_mail_core.jobs import KINDS, Job
 from agent_mail_core.lease_ends import close_expired
 from agent_mail_core.leases import insist, leases_topic
 from agent_mail_core.ports import App, Caller, Role, Transaction, inbox_topics
@@ -145,7 +145,7 @@ async def _want_archives(app: App, projects: list[tuple[ProjectId, TeamId]]) -> 
         return
     async with app.store.write() as db:
         for project_id, team_id in sorted(projects):  # in one order, so that nobody waits for each other
-            await db.jobs.want("archive", project_id, team_id)
+            await db.jobs.want("archive", project_id, team_id, KINDS["archive"].gathers)
     for project_id, _ in projects:
         app.jobs.wake("archive", project_id)
 

@@ -212,6 +212,27 @@ async def test_what_is_due_is_found_without_being_told(app: App) -> None:
     assert await counts(app) == {}
 
 
+async def test_what_gathers_is_looked_for_when_it_has(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First wanted by somebody who tells of it, then again by the job itself."""
+    monkeypatch.setattr(job_runner, "LOOK_SECONDS", 1000)
+    gathers = jobs.KINDS["archive"].gathers
+
+    async def handler(app: App, job: Job) -> None:
+        if not log.lines:
+            async with app.store.write() as db:
+                await db.jobs.want("archive", 7, TEAM, gathers)
+
+    log = Log()
+    runner = JobRunner(app, {"archive": handler}, log)
+    async with running(runner):
+        async with app.store.write() as db:
+            await db.jobs.want("archive", 7, TEAM, gathers)
+        for _ in range(3):
+            await runner.woken("archive", 7)
+        await until(lambda: len(log.lines) == 2)
+    assert log.lines == [("archive", 7, "done")] * 2
+
+
 async def test_no_more_than_so_many_jobs_run_at_once_and_none_is_left(app: App) -> None:
     most = now = 0
     is_full = asyncio.Event()

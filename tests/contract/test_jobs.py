@@ -89,6 +89,17 @@ async def test_what_is_done_is_gone_and_what_was_wanted_meanwhile_comes_again(ap
     assert await counts(app) == {}
 
 
+async def test_what_was_wanted_meanwhile_may_gather_first(app: App, database: Database) -> None:
+    await want(app, 7)
+    job = await claimed(app)
+    await want(app, 7)
+    async with app.store.write() as db:
+        assert await db.jobs.finish(job, timedelta(minutes=5), timedelta(minutes=1))
+    assert await claim(app) is None
+    await database.age("jobs", timedelta(minutes=1), "run_at")
+    assert await claim(app) is not None
+
+
 async def test_what_always_comes_again_does_so_at_its_time(app: App, database: Database) -> None:
     await want(app, 7)
     assert not await finish(app, await claimed(app), timedelta(minutes=5))

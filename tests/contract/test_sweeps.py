@@ -13,7 +13,7 @@ from agent_mail_core.event_feed import events_topic
 from agent_mail_core.idempotency import KEPT_FOR
 from agent_mail_core.ids import ProjectId, TeamId
 from agent_mail_core.job_queue import JobKind, JobQueue
-from agent_mail_core.jobs import LEASE, Job
+from agent_mail_core.jobs import KINDS, LEASE, Job
 from agent_mail_core.leases import leases_topic
 from agent_mail_core.ports import App, Role
 from agent_mail_core.sweeps import ALWAYS, SOON, SWEEPS, UNKNOWN_AGAIN, sweep
@@ -35,8 +35,9 @@ class Wakes(JobQueue):
         self.told[kind, subject_id] += 1
 
 
-async def archive_jobs(app: App) -> list[int]:
-    """The projects whose archives have something to do; afterwards they have not."""
+async def archive_jobs(app: App, database: Database) -> list[int]:
+    """The projects whose archives have something to do, once they have gathered; afterwards they have not."""
+    await database.age("jobs", KINDS["archive"].gathers, "run_at")
     found: list[int] = []
     while True:
         async with app.store.write() as db:
@@ -66,14 +67,14 @@ async def test_projects_whose_events_wait_for_the_archive_are_found(office: Offi
     wakes = Wakes()
     app = replace(office.app, jobs=wakes)
     await sweeps.look_into_outbox(app, OUTBOX_JOB)
-    assert await archive_jobs(app) == [first, second]
+    assert await archive_jobs(app, database) == [first, second]
     assert set(wakes.told) == {("archive", first), ("archive", second)}
     await sweeps.sweep_outbox(app)
-    assert await archive_jobs(app) == [first, second], "their rows are still there"
+    assert await archive_jobs(app, database) == [first, second], "their rows are still there"
     await empty_outbox(database)
     await sweeps.look_into_outbox(app, OUTBOX_JOB)
     await sweeps.sweep_outbox(app)
-    assert await archive_jobs(app) == []
+    assert await archive_jobs(app, database) == []
 
 
 async def test_the_sweep_finds_what_lies_behind_another_projects_backlog(
@@ -89,9 +90,9 @@ async def test_the_sweep_finds_what_lies_behind_another_projects_backlog(
     for _ in range(4):
         await office.send("Ann", ["Bob"])
     await sweeps.look_into_outbox(office.app, OUTBOX_JOB)
-    assert await archive_jobs(office.app) == [backlog]
+    assert await archive_jobs(office.app, database) == [backlog]
     await sweeps.sweep_outbox(office.app)
-    assert set(await archive_jobs(office.app)) == {first, backlog}
+    assert set(await archive_jobs(office.app, database)) == {first, backlog}
 
 
 async def test_a_write_tells_the_followers_once_for_many(app: App) -> None:

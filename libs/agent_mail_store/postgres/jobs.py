@@ -62,7 +62,7 @@ class PostgresJobs(Jobs):
     async def hold(self, job: Job) -> None:
         await self._change(job, "SELECT 1 FROM jobs WHERE {mine} FOR SHARE")
 
-    async def finish(self, job: Job, again_after: timedelta | None = None) -> bool:
+    async def finish(self, job: Job, again_after: timedelta | None = None, wanted_after: timedelta = NOW) -> bool:
         if again_after is None and await self._rows(
             job, "DELETE FROM jobs WHERE {mine} AND NOT is_wanted_again RETURNING 1"
         ):
@@ -72,10 +72,11 @@ class PostgresJobs(Jobs):
             """
             UPDATE jobs SET state = 'waiting', attempts = 0, leased_until = NULL, last_error = NULL,
                             run_at = clock_timestamp()
-                                + CASE WHEN is_wanted_again THEN interval '0' ELSE $4::interval END
+                                + CASE WHEN is_wanted_again THEN $5::interval ELSE $4::interval END
             WHERE {mine} RETURNING is_wanted_again
             """,
             again_after or NOW,
+            wanted_after,
         )
         return bool(row["is_wanted_again"])
 

@@ -59,17 +59,18 @@ class SqliteJobs(Jobs):
     async def hold(self, job: Job) -> None:
         self._change(job, "SELECT 1 FROM jobs WHERE {mine}")
 
-    async def finish(self, job: Job, again_after: timedelta | None = None) -> bool:
+    async def finish(self, job: Job, again_after: timedelta | None = None, wanted_after: timedelta = NOW) -> bool:
         if again_after is None and self._rows(job, "DELETE FROM jobs WHERE {mine} AND NOT is_wanted_again RETURNING 1"):
             return False
         (is_wanted_again,) = self._change(
             job,
             """
             UPDATE jobs SET state = 'waiting', attempts = 0, leased_until = NULL, last_error = NULL,
-                run_at = CASE WHEN is_wanted_again THEN ?4 ELSE ?4 + ?5 END
+                run_at = ?4 + CASE WHEN is_wanted_again THEN ?6 ELSE ?5 END
             WHERE {mine} RETURNING is_wanted_again
             """,
             (again_after or NOW) // MICROSECOND,
+            wanted_after // MICROSECOND,
         )
         return bool(is_wanted_again)
 
