@@ -153,16 +153,22 @@ class _New:
 async def _new_ids(db: Statements, drafts: Sequence[Draft]) -> _New:
     """New ids and the time, by a statement that begins under the locks and sees who has left, or has blocked.
 
-    Whoever leaves or blocks holds its mailbox, so that nothing reaches it once it has been answered.
+    Whoever leaves or blocks holds its mailbox, so that nothing reaches it once it has been answered. A project that is
+    deleted holds its row, and none of the mailboxes of others: it is held from here on.
     """
     agent_ids = {draft.sender.agent.id for draft in drafts}
     agent_ids.update(actor.agent.id for draft in drafts for actor, _ in draft.recipients)
+    project_ids = {draft.project_id for draft in drafts}
     row = await db.the_row(
         """
+        WITH held AS (
+            SELECT id FROM projects WHERE id = ANY ($4::bigint[]) AND deleted_at IS NULL ORDER BY id FOR KEY SHARE
+        )
         SELECT ARRAY (SELECT nextval('messages_id_seq') FROM unnest($1::smallint[])) AS message_ids,
                ARRAY (SELECT nextval('threads_id_seq') FROM unnest($2::smallint[])) AS thread_ids,
                clock_timestamp() AS now,
                (SELECT count(*) FROM agents WHERE id = ANY ($3::bigint[]) AND retired_at IS NULL) AS present,
+               (SELECT count(*) FROM held) AS projects,
                -- Not by pairs: what it costs to plan must not hang on how many there are, see $1.
                ARRAY (SELECT ARRAY[agent_id, blocked_id] FROM blocks
                       WHERE agent_id = ANY ($3::bigint[]) AND blocked_id = ANY ($3::bigint[])) AS blocks
@@ -171,9 +177,12 @@ async def _new_ids(db: Statements, drafts: Sequence[Draft]) -> _New:
         list(range(len(drafts))),
         list(range(sum(draft.begins_thread for draft in drafts))),
         list(agent_ids),
+        list(project_ids),
     )
+    if row["projects"] < len(project_ids) or row["present"] < len(agent_ids):
+        raise TransactionConflict
     blocks = {(agent_id, blocked_id) for agent_id, blocked_id in row["blocks"]}
-    if row["present"] < len(agent_ids) or any(
+    if any(
         (actor.agent.id, draft.sender.agent.id) in blocks
         for draft in drafts
         if blocks and not draft.sender.agent.is_service
