@@ -84,6 +84,8 @@ class JobRunner:
         if kind in self._handlers and KINDS[kind].is_made_by_wakes:
             with suppress(AgentMailError):
                 await self._want(kind, subject_id)
+        if not KINDS[kind].is_made_by_wakes:  # it may be due at once
+            self._news.set()
         self._look_after(KINDS[kind].gathers)
 
     async def room(self, timeout: float) -> None:
@@ -108,14 +110,18 @@ class JobRunner:
                     await self._news.wait()
 
     def _look_after(self, delay: timedelta) -> None:
-        """Look once a job has gathered that is wanted now: at most once in that time, and once at its end."""
+        """Look once a job has gathered that is wanted now: at the end of each such time, or of one that ends later."""
         if not delay:
             self._news.set()
             return
         loop = asyncio.get_running_loop()
-        self._look_by = max(self._look_by, loop.time() + delay.total_seconds() + TICK)
-        if self._alarm is None and not self._is_stopping:
-            self._alarm = loop.call_at(self._look_by, self._ring)
+        due = loop.time() + delay.total_seconds() + TICK
+        self._look_by = max(self._look_by, due)
+        if self._is_stopping or (self._alarm is not None and self._alarm.when() <= due):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_at(due, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None

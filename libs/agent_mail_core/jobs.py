@@ -187,7 +187,6 @@ class Performed:
 
     outcome: Outcome
     error: BaseException | None = None
-    is_due_again: bool = False
 
 
 async def perform(app: App, handlers: Handlers, job: Job) -> Performed:
@@ -211,14 +210,10 @@ async def perform(app: App, handlers: Handlers, job: Job) -> Performed:
 
 
 async def _done(app: App, job: Job, again_after: timedelta | None) -> Performed:
-    is_due_again = False
-
     async def finish(db: Transaction) -> None:
-        nonlocal is_due_again
-        is_due_again = await db.jobs.finish(job, again_after, KINDS[job.kind].gathers)
+        await db.jobs.finish(job, again_after, KINDS[job.kind].gathers)
 
-    performed = await _settled(app, "done", None, finish)
-    return Performed(performed.outcome, performed.error, is_due_again)
+    return await _settled(app, "done", None, finish)
 
 
 async def _failed(app: App, job: Job, error: Exception, rules: KindRules) -> Performed:

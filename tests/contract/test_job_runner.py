@@ -233,6 +233,25 @@ async def test_what_gathers_is_looked_for_when_it_has(app: App, monkeypatch: pyt
     assert log.lines == [("archive", 7, "done")] * 2
 
 
+async def test_what_gathers_for_long_holds_up_nothing_else(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_runner, "LOOK_SECONDS", 1000)
+    rules = {**jobs.KINDS, "archive": KindRules(timedelta(minutes=30), gathers=timedelta(hours=1))}
+    monkeypatch.setattr(job_runner, "KINDS", rules)
+
+    async def handler(app: App, job: Job) -> None:
+        return None
+
+    log = Log()
+    runner = JobRunner(app, {"archive": handler, "outbox": handler}, log)
+    async with running(runner):
+        await runner.woken("archive", 7)
+        await runner.woken("outbox", 0)
+        await until(lambda: log.lines == [("outbox", 0, "done")])
+        await want(app, 7)
+        await runner.woken("archive", 7)
+        await until(lambda: ("archive", 7, "done") in log.lines)
+
+
 async def test_no_more_than_so_many_jobs_run_at_once_and_none_is_left(app: App) -> None:
     most = now = 0
     is_full = asyncio.Event()
