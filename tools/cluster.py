@@ -87,8 +87,9 @@ def passed_on(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     known = [name for name in names() if name not in OWN]
     files = [f"{name}_FILE" for name in known if name in SECRETS]
     settings = {name: environ[name] for name in (*known, *files) if environ.get(name)}
-    for name in settings.keys() & {"EMBEDDINGS_PATH", *files}:
-        settings[name] = str(Path(settings[name]).absolute())
+    for name in settings.keys() & {"EMBEDDINGS_PATH", "ARCHIVE_REMOTE", *files}:
+        if "://" not in settings[name]:
+            settings[name] = str(Path(settings[name]).absolute())
     others = {name: value for name, value in environ.items() if name.removesuffix("_FILE") not in OWN}
     _, warnings = load({**others, **settings}, read_secret=lambda path: Path(path).read_text(encoding="utf-8"))
     left = [name for name in OWN if environ.get(name)]

@@ -6,6 +6,9 @@ disk was lost.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from agent_mail_core.errors import ArchiveUnavailable
 from agent_mail_core.ids import ProjectId
 from agent_mail_core.ports import App
 
@@ -21,15 +24,17 @@ def has_to_share(app: App) -> bool:
 async def absent_copies(app: App) -> list[str]:
     """Slugs of archives that are recorded and not on this disk; of the first LOOKED_AT, and where it has to be shared.
 
-    Waits for no writer. Raises AgentMailError when the database or the disk is away.
+    Waits for no writer. One that cannot be read is not counted: its job tells of that. Raises AgentMailError when the
+    database is away.
     """
     if app.archive is None or not has_to_share(app):
         return []
     async with app.store.read() as db:
         places = await db.archives.archived(ProjectId(0), LOOKED_AT)
         states = [await db.archives.get(place.project_id) for place in places]
-    return [
-        place.slug
-        for place, state in zip(places, states, strict=True)
-        if state is not None and not await app.archive.has_come_to(place, state.head)
-    ]
+    absent = []
+    for place, state in zip(places, states, strict=True):
+        with suppress(ArchiveUnavailable):
+            if state is not None and not await app.archive.has_come_to(place, state.head):
+                absent.append(place.slug)
+    return absent

@@ -45,6 +45,18 @@ async def test_a_copy_that_is_behind_is_absent(office: Office, tmp_path: Path) -
         assert await absent_copies(one.app) == [office.slug]
 
 
+async def test_one_that_cannot_be_read_hides_no_other(office: Office, tmp_path: Path) -> None:
+    async with worker(office, tmp_path / "one") as one, worker(office, tmp_path / "two") as two:
+        first, second = one, ArchivedOffice(replace(one.office, slug="lake"), one.root)
+        await second.office.ensure("lake")
+        for mail in (first, second):
+            await mail.archive()
+        spoilt = two.root / (await first.path()).relative_to(one.root)
+        spoilt.mkdir(parents=True)
+        (spoilt / "HEAD").write_text("nonsense")
+        assert await absent_copies(two.app) == ["lake"]
+
+
 async def test_one_disk_is_enough(office: Office, tmp_path: Path) -> None:
     async with worker(office, tmp_path) as one, worker(office, tmp_path) as two:
         await office.send("Ann", ["Bob"])

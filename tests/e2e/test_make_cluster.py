@@ -38,10 +38,10 @@ def test_what_the_cluster_makes_itself_is_left_out() -> None:
 def test_paths_are_those_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "token").write_text("a-token-of-some-length")
-    given = {"EMBEDDINGS": "local", "EMBEDDINGS_PATH": "model", "HTTP_BEARER_TOKEN_FILE": "token"}
-    settings, _ = passed_on(given)
-    paths = {"EMBEDDINGS_PATH": str(tmp_path / "model"), "HTTP_BEARER_TOKEN_FILE": str(tmp_path / "token")}
-    assert settings == {**given, **paths}
+    paths = {"EMBEDDINGS_PATH": "model", "HTTP_BEARER_TOKEN_FILE": "token", "ARCHIVE_REMOTE": "remote"}
+    settings, _ = passed_on({"EMBEDDINGS": "local", **paths})
+    assert settings == {"EMBEDDINGS": "local", **{name: str(tmp_path / path) for name, path in paths.items()}}
+    assert passed_on({"ARCHIVE_REMOTE": "ssh://git.invalid/x"})[0] == {"ARCHIVE_REMOTE": "ssh://git.invalid/x"}
 
 
 def test_a_setting_that_is_wrong_is_told_before_anything_starts() -> None:
