@@ -6,7 +6,6 @@ in about 50 ms, by the first job or reader that needs a repository.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -20,6 +19,7 @@ from agent_mail_core.archive import (
     ArchiveTip,
     LogSlice,
 )
+from agent_mail_core.made_once import MadeOnce
 
 
 class ClosableArchive(Archive, Protocol):
@@ -34,71 +34,61 @@ class LateArchive(Archive):
     """Passes everything on to the archive that `make` makes, on a thread, when it is called for the first time."""
 
     def __init__(self, make: Callable[[], ClosableArchive]) -> None:
-        self._make = make
-        self._making = asyncio.Lock()
-        self._made: ClosableArchive | None = None
+        self._archive = MadeOnce(make)
 
     async def close(self) -> None:
         """Close what was made."""
-        async with self._making:
-            if self._made is not None:
-                await self._made.close()
-
-    async def _archive(self) -> Archive:
-        if self._made is None:
-            async with self._making:
-                if self._made is None:
-                    self._made = await asyncio.to_thread(self._make)
-        return self._made
+        for archive in await self._archive.made():
+            await archive.close()
 
     # --- the writer's -------------------------------------------------------------------------------------------------
 
     async def tip(self, place: ArchivePlace) -> ArchiveTip | None:
-        return await (await self._archive()).tip(place)
+        return await (await self._archive.get()).tip(place)
 
     async def holds(self, place: ArchivePlace, commit: str) -> bool:
-        return await (await self._archive()).holds(place, commit)
+        return await (await self._archive.get()).holds(place, commit)
 
     async def has_come_to(self, place: ArchivePlace, commit: str) -> bool:
-        return await (await self._archive()).has_come_to(place, commit)
+        return await (await self._archive.get()).has_come_to(place, commit)
 
     async def commit(self, place: ArchivePlace, parent: str | None, batch: ArchiveBatch) -> ArchiveTip:
-        return await (await self._archive()).commit(place, parent, batch)
+        return await (await self._archive.get()).commit(place, parent, batch)
 
     async def turn_back(self, place: ArchivePlace, commit: str | None) -> None:
-        await (await self._archive()).turn_back(place, commit)
+        await (await self._archive.get()).turn_back(place, commit)
 
     async def fetch(self, place: ArchivePlace) -> bool:
-        return await (await self._archive()).fetch(place)
+        return await (await self._archive.get()).fetch(place)
 
     async def push(self, place: ArchivePlace) -> str | None:
-        return await (await self._archive()).push(place)
+        return await (await self._archive.get()).push(place)
 
     async def begin_anew(self, place: ArchivePlace) -> None:
-        await (await self._archive()).begin_anew(place)
+        await (await self._archive.get()).begin_anew(place)
 
     async def swap(self, place: ArchivePlace) -> None:
-        await (await self._archive()).swap(place)
+        await (await self._archive.get()).swap(place)
 
     # --- the readers' -------------------------------------------------------------------------------------------------
 
     async def read(self, place: ArchivePlace, paths: Sequence[str]) -> list[bytes | None]:
-        return await (await self._archive()).read(place, paths)
+        return await (await self._archive.get()).read(place, paths)
 
     async def contents(self, place: ArchivePlace, folder: str, after: str, most_bytes: int) -> list[tuple[str, bytes]]:
-        return await (await self._archive()).contents(place, folder, after, most_bytes)
+        return await (await self._archive.get()).contents(place, folder, after, most_bytes)
 
     async def log(
         self, place: ArchivePlace, begin: str | None, path: str | None, until: datetime | None, limit: int
     ) -> LogSlice:
-        return await (await self._archive()).log(place, begin, path, until, limit)
+        return await (await self._archive.get()).log(place, begin, path, until, limit)
 
     async def show(
         self, place: ArchivePlace, commit: str | None, at: datetime | None, path: str, after: str | None, limit: int
     ) -> ArchivedFile | None:
-        return await (await self._archive()).show(place, commit, at, path, after, limit)
+        return await (await self._archive.get()).show(place, commit, at, path, after, limit)
 
     async def inbox(
         self, place: ArchivePlace, folder: str, commit: str | None, at: datetime | None, below: str | None, limit: int
     ) -> ArchivedInbox | None:
-        return await (await self._archive()).inbox(place, folder, commit, at, below, limit)
+        return await (await self._archive.get()).inbox(place, folder, commit, at, below, limit)

@@ -54,7 +54,8 @@ KINDS: Mapping[JobKind, KindRules] = {
     "outbox": KindRules(
         timedelta(seconds=30), is_lasting=True, is_made_by_wakes=True, gathers=timedelta(milliseconds=100)
     ),
-    # A commit writes every folder above what is new: of seven events it took half of what one of a hundred takes.
+    # A commit writes every folder above what is new. Ten busy projects, 4,000 messages: 31 commits each instead of 256,
+    # and twice as many messages a second, as there was processor time left for them.
     "archive": KindRules(timedelta(minutes=30), gathers=timedelta(milliseconds=500)),
     "summary": KindRules(timedelta(minutes=2), most_at_once=2),
     "webhook": KindRules(timedelta(minutes=2), is_lasting=True, most_at_once=2),

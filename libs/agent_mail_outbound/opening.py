@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from agent_mail_core.made_once import MadeOnce
 from agent_mail_core.outbound import Outbound, OutboundAnswer
 from agent_mail_core.settings import Settings
 
@@ -21,28 +21,22 @@ async def open_outbound(settings: Settings) -> AsyncIterator[Outbound]:
     try:
         yield outbound
     finally:
-        outbound.close()
+        await outbound.close()
 
 
 class _LateOutbound(Outbound):
     """Loads the HTTP client, on a thread, with the first call."""
 
     def __init__(self, allowed_networks: Sequence[str]) -> None:
-        self._allowed = allowed_networks
-        self._making = asyncio.Lock()
-        self._made: HttpOutbound | None = None
+        self._outbound = MadeOnce(lambda: _http_outbound(allowed_networks))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close what was made."""
-        if self._made is not None:
-            self._made.close()
+        for outbound in await self._outbound.made():
+            outbound.close()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> OutboundAnswer:
-        if self._made is None:
-            async with self._making:
-                if self._made is None:
-                    self._made = await asyncio.to_thread(_http_outbound, self._allowed)
-        return await self._made.post(url, headers, body)
+        return await (await self._outbound.get()).post(url, headers, body)
 
 
 def _http_outbound(allowed_networks: Sequence[str]) -> HttpOutbound:

@@ -14,6 +14,7 @@ from typing import Protocol
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_mail_core.errors import AgentMailError, Limited, MethodNotAllowed, Overloaded, Unauthenticated
+from agent_mail_core.made_once import MadeOnce
 from agent_mail_core.ports import App
 from agent_mail_server.callers import Callers
 from agent_mail_server.docs_page import DocsPages
@@ -81,10 +82,10 @@ class AgentMailServer:
             self.routes.add(method, path, by_hand)
         self.routes.add("GET", "/metrics", _PrometheusText(metrics, self._callers))
         needs_credential = app.settings.auth_mode != "none"
-        description = _MadeOnce(lambda: Answer(200, openapi_json(app.version, needs_credential)))
+        description = _Late(lambda: Answer(200, openapi_json(app.version, needs_credential)))
         self.routes.add("GET", "/openapi.json", _Private(description, self._callers))
         pages = DocsPages(app.version, app.settings)
-        self.routes.add("GET", "/docs", _Private(_MadeOnce(pages.page), self._callers))
+        self.routes.add("GET", "/docs", _Private(_Late(pages.page), self._callers))
         for path, asset in pages.assets.items():
             self.routes.add("GET", path, _Constant(asset))
 
@@ -269,23 +270,17 @@ class _Constant:
         return self._answer
 
 
-class _MadeOnce:
-    """An endpoint that always answers the same, which is made, on a thread, for the first who asks.
+class _Late:
+    """An endpoint that always answers the same, which is made for the first who asks.
 
     Few servers are ever asked for a description of themselves: making both took a tenth of the start, and 4 MB.
     """
 
     def __init__(self, make: Callable[[], Answer]) -> None:
-        self._make = make
-        self._making = asyncio.Lock()
-        self._made: Answer | None = None
+        self._answer = MadeOnce(make)
 
     async def answer(self, http: HttpRequest) -> Answer:
-        if self._made is None:
-            async with self._making:
-                if self._made is None:
-                    self._made = await asyncio.to_thread(self._make)
-        return self._made
+        return await self._answer.get()
 
 
 class _Private:
