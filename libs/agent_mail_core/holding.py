@@ -16,7 +16,7 @@ from agent_mail_core.leases import LeaseReason, leases_topic, lock_leases, refus
 from agent_mail_core.ports import App, Caller, Role, Transaction, inbox_topics
 from agent_mail_core.posts import tell
 from agent_mail_core.projects import ProjectRecord
-from agent_mail_core.reservation_patterns import keys_of
+from agent_mail_core.reservation_patterns import Key, keys_of
 from agent_mail_core.reservations import (
     MAX_PATHS,
     MAX_RESERVATIONS,
@@ -52,27 +52,44 @@ class OwnReservations(Request):
 
 async def _named(
     db: Transaction, project: ProjectRecord, agent: AgentRecord, request: OwnReservations
-) -> dict[str, ReservationRecord | None]:
-    """The agent's reservations that a request names, live or ended, by the path or id that it gives for them."""
+) -> list[tuple[str, ReservationRecord | None]]:
+    """The agent's reservations that a request names, live or ended, each with the path or id that it gives for it.
+
+    A path may name two: one of a pattern and one of a literal. None where it names nothing.
+    """
     if request.ids is not None:
-        records = await db.reservations.records([ReservationId(one) for one in dict.fromkeys(request.ids)])
-        own = {record.id: record for record in records if record.agent_id == agent.id}
-        return {str(one): own.get(ReservationId(one)) for one in request.ids}
+        ids = list(dict.fromkeys(map(ReservationId, request.ids)))
+        own = {record.id: record for record in await db.reservations.records(ids) if record.agent_id == agent.id}
+        return [(str(one), own.get(one)) for one in ids]
     if request.paths is not None:
-        keys = {path: keys_of(path, project) for path in request.paths}
-        texts = {text for several in keys.values() for text, _ in several}
-        last = {
-            (record.pattern, record.is_literal): record
-            for record in await db.reservations.last_of(agent.id, sorted(texts))
-        }
-        return {path: _newest(last[key] for key in several if key in last) for path, several in keys.items()}
+        return await _of_paths(db, project, agent, request.paths)
     live = await db.reservations.live(project.id, agent.id, None, MAX_RESERVATIONS)
-    return {record.pattern: record for record in live}
+    return [(record.pattern, record) for record in live]
 
 
-def _newest(records: Iterable[ReservationRecord]) -> ReservationRecord | None:
-    """A live one rather than one that has ended."""
-    return max(records, key=lambda record: (record.is_live, record.id), default=None)
+async def _of_paths(
+    db: Transaction, project: ProjectRecord, agent: AgentRecord, paths: Iterable[str]
+) -> list[tuple[str, ReservationRecord | None]]:
+    """For each path all that are live; where none is, the one that ended last, or None."""
+    keys = {path: keys_of(path, project) for path in dict.fromkeys(paths)}
+    found = _by_key(await db.reservations.live_of(agent.id, _texts(keys.values())))
+    missing = _texts(several for several in keys.values() if several.isdisjoint(found))
+    ended = _by_key(await db.reservations.last_of(agent.id, missing)) if missing else {}
+    named: list[tuple[str, ReservationRecord | None]] = []
+    for path, several in keys.items():
+        if several.isdisjoint(found):
+            over = [ended[key] for key in several & ended.keys()]
+            named.append((path, max(over, key=lambda record: record.id, default=None)))
+        named += [(path, found[key]) for key in sorted(several & found.keys())]
+    return named
+
+
+def _by_key(records: Iterable[ReservationRecord]) -> dict[Key, ReservationRecord]:
+    return {(record.pattern, record.is_literal): record for record in records}
+
+
+def _texts(keys: Iterable[set[Key]]) -> list[str]:
+    return sorted({text for several in keys for text, _ in several})
 
 
 # --- release_file -----------------------------------------------------------------------------------------------------
@@ -95,7 +112,7 @@ async def release_file(app: App, caller: Caller, request: ReleaseFile) -> Releas
             chosen = await db.reservations.live(actor.project.id, actor.agent.id, None, MAX_RESERVATIONS)
         else:
             named = await _named(db, actor.project, actor.agent, request)
-            chosen = [record for record in named.values() if record is not None]
+            chosen = [record for _, record in named if record is not None]
         ended = await db.reservations.end([record.id for record in chosen], "released", actor.agent.name, None)
         await db.events.add(*ending_events(caller.team_id, ended))
     if ended:
@@ -138,7 +155,7 @@ async def renew_file(app: App, caller: Caller, request: RenewFile) -> RenewedRes
         refuse_retired(actor)
         named = await _named(db, actor.project, actor.agent, request)
         ttl = timedelta(seconds=request.ttl_seconds)
-        going_on = {record.id: record for record in named.values() if record is not None and record.is_live}
+        going_on = {record.id: record for _, record in named if record is not None and record.is_live}
         renewals = [Renewal(one.id, one.is_exclusive, one.is_advisory, None, ttl) for one in going_on.values()]
         renewed = {record.id: record for record in await db.reservations.renew(renewals)}
         await db.events.add(
@@ -146,8 +163,7 @@ async def renew_file(app: App, caller: Caller, request: RenewFile) -> RenewedRes
         )
     return RenewedReservations(
         reservations=[
-            _renewed(given, renewed.get(record.id, record) if record is not None else None)
-            for given, record in named.items()
+            _renewed(given, renewed.get(record.id, record) if record is not None else None) for given, record in named
         ]
     )
 

@@ -20,6 +20,10 @@ from agent_mail_core.time_slices import in_slices
 
 MAX_PATHS = 1000
 HOLDERS_SHOWN = 20
+"""Of a path."""
+
+HOLDERS_IN_ALL = 2000
+"""Of all paths together: so many of the longest patterns and reasons are a few megabytes."""
 
 PathStatus = Literal["free", "yours", "held"]
 
@@ -48,7 +52,7 @@ class CheckedPath(Result):
     status: PathStatus
     """`held`: another agent's, so that you should not write there. Advisory reservations hold nothing."""
     holders: list[PathHolder]
-    """Everybody's reservations over it, at most 20."""
+    """Everybody's reservations over it, what stands in the way first: at most 20, of very many paths 2."""
 
 
 class CheckedPaths(Result):
@@ -64,30 +68,34 @@ async def check_paths(app: App, caller: Caller, request: CheckPaths) -> CheckedP
         else:
             actor = await the_agent(db, caller, request.project_slug, request.agent_name)
             project, agent_id = actor.project, actor.agent.id
-        normal = {path: normal_path(path, project.human_key, is_literal=True) for path in dict.fromkeys(request.paths)}
         seen = await db.reservations.snapshot(project.id)
     over: dict[str, list[ReservationId]] = {}
-    await in_slices(_matching(normal.values(), seen, over), app.long_turn)
+    await in_slices(_matching(request.paths, project.human_key, seen, over), app.long_turn)
     async with app.store.read() as db:
         records = await db.reservations.records(sorted(set().union(*over.values())))
     live = {record.id: record for record in records if record.is_live}
-    checked = {path: [live[one] for one in ids if one in live] for path, ids in over.items()}
-    return CheckedPaths(paths=[_checked(path, checked[normal[path]], agent_id) for path in request.paths])
+    holding = {path: [live[one] for one in ids if one in live] for path, ids in over.items()}
+    shown = min(HOLDERS_SHOWN, HOLDERS_IN_ALL // len(request.paths))
+    return CheckedPaths(paths=[_checked(path, holding[path], agent_id, shown) for path in request.paths])
 
 
-def _matching(paths: Iterable[str], seen: Snapshot, over: dict[str, list[ReservationId]]) -> Iterator[None]:
-    """Add the reservations over each path, step by step."""
+def _matching(
+    paths: Iterable[str], human_key: str, seen: Snapshot, over: dict[str, list[ReservationId]]
+) -> Iterator[None]:
+    """Add the reservations over each path, as it was given, step by step. Raises InvalidPath."""
     patterns: list[Pattern] = []
     for one in seen.patterns:
         patterns.append(compile_pattern(one.pattern, one.is_literal))
         yield
     index = PatternIndex(patterns)
-    for path in paths:
-        over[path] = [seen.patterns[place].id for place in index.matching(path)]
+    for path in dict.fromkeys(paths):
+        normal = normal_path(path, human_key, is_literal=True)
+        over[path] = [seen.patterns[place].id for place in index.matching(normal)]
         yield
 
 
-def _checked(path: str, over: list[ReservationRecord], agent_id: AgentId | None) -> CheckedPath:
+def _checked(path: str, over: list[ReservationRecord], agent_id: AgentId | None, shown: int) -> CheckedPath:
+    weighty = sorted(over, key=lambda one: (one.is_advisory, one.agent_id == agent_id, not one.is_exclusive))
     return CheckedPath(
         path=path,
         status=_status(over, agent_id),
@@ -101,7 +109,7 @@ def _checked(path: str, over: list[ReservationRecord], agent_id: AgentId | None)
                 advisory=record.is_advisory,
                 reason=record.reason,
             )
-            for record in over[:HOLDERS_SHOWN]
+            for record in weighty[:shown]
         ],
     )
 

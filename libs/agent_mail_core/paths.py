@@ -13,6 +13,9 @@ from agent_mail_core.errors import InvalidPath
 from agent_mail_core.fields import CONTROL
 
 PATH_BYTES = 1024
+MARKS_IN_A_ROW = 30
+"""As in the stream-safe text format of UAX #15. To normalize more of them takes the square of their number in time."""
+
 WHOLE_PROJECT = "."
 
 _SHOWN_CHARACTERS = 200
@@ -24,26 +27,28 @@ _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 def normal_path(text: str, human_key: str, *, is_literal: bool = False) -> str:
     """The normal form of a path or, unless `is_literal`, a pattern; InvalidPath for what has none.
 
-    - An absolute path is made relative to `human_key` when that is an absolute path too and holds it. A path with a
-      drive letter is one of Windows: its backslashes are separators, here and in `human_key`.
+    - An absolute path is made relative to `human_key` when that is an absolute path too and holds it.
+    - A path with a drive letter is one of Windows, and so is every path of a project whose `human_key` has one: their
+      backslashes are separators, as in git for Windows.
     - In any other pattern a backslash is an escape. Before a letter, a digit, `.`, `_`, `/` or the end an escape would
       be useless, and is far more often a Windows path: it is refused. In a literal path a backslash is a character.
     - A pattern cannot begin with `!`, which elsewhere excludes; a literal path can.
     - `..` is refused even where it would stay inside: behind a symbolic link it leads elsewhere.
     - The normal form of a normal form is itself.
     """
-    path = _with_slashes(unicodedata.normalize("NFC", _whole_characters(text)))
+    root = _with_slashes(unicodedata.normalize("NFC", human_key))
+    path = _with_slashes(unicodedata.normalize("NFC", _whole_characters(text)), is_of_windows=_has_drive(human_key))
     is_directory = path.endswith(("/", "/."))
     names = _names(path)
     if ".." in names:
         _refuse(text, "`..` is not allowed in a path")
     if _is_absolute(path):
-        root = _names(_with_slashes(unicodedata.normalize("NFC", human_key)))
-        if not _is_absolute(human_key) or names[: len(root)] != root:
+        above = _names(root)
+        if not _is_absolute(root) or names[: len(above)] != above:
             _refuse(
                 text, "an absolute path must be under the project's human_key: give it relative to the project's root"
             )
-        names = names[len(root) :]
+        names = names[len(above) :]
     normal = "/".join(names) or WHOLE_PROJECT
     if _is_absolute(normal):
         _refuse(text, "a path cannot begin with a drive letter")
@@ -61,6 +66,8 @@ def _whole_characters(text: str) -> str:
         _refuse(text, "a path cannot be empty: `.` is the whole project")
     if CONTROL.search(text):  # file names may hold them in theory; in a list or a commit they forge a line
         _refuse(text, "a path cannot hold control characters or line breaks")
+    if not text.isascii() and _is_crowded(text):
+        _refuse(text, f"a path cannot hold more than {MARKS_IN_A_ROW} combining marks in a row")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -68,9 +75,20 @@ def _whole_characters(text: str) -> str:
     return text
 
 
-def _with_slashes(path: str) -> str:
+def _is_crowded(text: str) -> bool:
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character)[0] == "M" else 0
+        if marks > MARKS_IN_A_ROW:
+            return True
+    return False
+
+
+def _with_slashes(path: str, is_of_windows: bool = False) -> str:
     """A path of Windows with the separators of all others; other paths as they are."""
-    return path[0].lower() + path[1:].replace("\\", "/") if _DRIVE.match(path) else path
+    if _has_drive(path):
+        return path[0].lower() + path[1:].replace("\\", "/")
+    return path.replace("\\", "/") if is_of_windows else path
 
 
 def _names(path: str) -> list[str]:
@@ -78,7 +96,11 @@ def _names(path: str) -> list[str]:
 
 
 def _is_absolute(path: str) -> bool:
-    return path.startswith("/") or _DRIVE.match(path) is not None
+    return path.startswith("/") or _has_drive(path)
+
+
+def _has_drive(path: str) -> bool:
+    return _DRIVE.match(path) is not None
 
 
 def _check_pattern(text: str, normal: str) -> None:

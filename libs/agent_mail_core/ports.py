@@ -306,7 +306,7 @@ class App:
     query_vectors: QueryVectors | None = None
     """Makes vectors of queries with the model that mail is embedded with; None without a model."""
     long_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by the one long computation that is under way on the event loop."""
+    """Held by the one long computation that takes its slice of the event loop."""
 
 
 INBOX = "inbox:"

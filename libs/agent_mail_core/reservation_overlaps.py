@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from agent_mail_core.globs import Pattern, PatternIndex, compile_pattern
 from agent_mail_core.ids import AgentId, ReservationId
@@ -19,6 +20,9 @@ from agent_mail_core.time_slices import in_slices
 
 BLOCK = 16
 """Reservations compared in one go: with the worst of patterns a millisecond or two."""
+
+_Block: TypeAlias = tuple[PatternIndex, list[ReservationId], list[AgentId]]
+"""Reservations, and whose they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Overlaps:
         self._agent_id = agent_id
         self._wanted = wanted
         self._examined: set[ReservationId] = set()
-        self._patterns: list[ReservedPattern] = []
+        self._blocks: list[_Block] = []
         self._tickets: set[int] = set()
         self.touched: list[set[ReservationId]] = [set() for _ in wanted.patterns]
         """For each pattern the reservations that overlap with it."""
@@ -83,13 +87,13 @@ class Overlaps:
     def _steps(self, seen: Snapshot) -> Iterator[None]:
         new = [pattern for pattern in seen.patterns if pattern.id not in self._examined]
         for index, ids, owners in _blocks(new):
+            self._blocks.append((index, ids, owners))
             for place, pattern in enumerate(self._wanted.patterns):
                 found = index.overlapping(pattern)
                 self.touched[place].update(ids[at] for at in found if owners[at] != self._agent_id)
                 yield
             for rival in self.rivals:
                 yield from _touch(rival, wanted_of(rival.ticket), index, ids, owners)
-        self._patterns += new
         self._examined.update(pattern.id for pattern in new)
         yield from self._meet_rivals(seen.tickets)
 
@@ -107,7 +111,7 @@ class Overlaps:
             if meeting is not None:
                 rival = Rival(ticket, theirs.is_exclusive, meeting)
                 self.rivals.append(rival)
-                for index, ids, owners in _blocks(self._patterns):
+                for index, ids, owners in self._blocks:
                     yield from _touch(rival, theirs, index, ids, owners)
         self.rivals.sort(key=lambda rival: rival.ticket.id)
 
@@ -120,7 +124,7 @@ class Overlaps:
         return None
 
 
-def _blocks(patterns: Sequence[ReservedPattern]) -> Iterator[tuple[PatternIndex, list[ReservationId], list[AgentId]]]:
+def _blocks(patterns: Sequence[ReservedPattern]) -> Iterator[_Block]:
     for start in range(0, len(patterns), BLOCK):
         block = patterns[start : start + BLOCK]
         yield (

@@ -146,6 +146,10 @@ class Reservations(Protocol):
         """Live and ended ones, likewise."""
         ...
 
+    async def live_of(self, agent_id: AgentId, patterns: Sequence[str]) -> list[ReservationRecord]:
+        """The agent's live reservations of these patterns, literal and not, by id. However many have ended."""
+        ...
+
     async def last_of(self, agent_id: AgentId, patterns: Sequence[str]) -> list[ReservationRecord]:
         """The agent's newest reservation of each of these patterns, live or ended; literal and not are two."""
         ...

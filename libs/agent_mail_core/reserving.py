@@ -41,7 +41,7 @@ from agent_mail_core.reservations import (
 )
 
 REFUSED_HINT = (
-    "Write to the holder with send_message, or call again with wait_seconds to wait for it in a queue. "
+    "Write to the holder with send_message, or call reserve_file with wait_seconds to wait for it in a queue. "
     "What a holder left behind, force_release_file ends."
 )
 
@@ -227,8 +227,8 @@ class _Asking:
     async def _grant(self, db: Transaction, seen: Snapshot, judgement: Judgement) -> tuple[Look[Reserved], bool]:
         """Renew what the agent has and grant what it has not; and whether others are less in the way than before."""
         chosen = [pattern for place, pattern in enumerate(self._wanted.patterns) if place not in judgement.refused]
-        last = await db.reservations.last_of(self._agent.id, [pattern.text for pattern in chosen])
-        mine = {(record.pattern, record.is_literal): record for record in last if record.is_live}
+        live = await db.reservations.live_of(self._agent.id, [pattern.text for pattern in chosen])
+        mine = {(record.pattern, record.is_literal): record for record in live}
         new = [pattern for pattern in chosen if _key(pattern) not in mine]
         if len(seen.patterns) + len(new) > MAX_RESERVATIONS:
             raise TooManyReservations(limit=MAX_RESERVATIONS, suggestion="release_file")

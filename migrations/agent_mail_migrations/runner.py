@@ -21,6 +21,10 @@ from agent_mail_migrations.migration import Migration
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
 
+FENCES_SKIPPED = 1_000_000_000
+"""In each project when an epoch begins: more than it gives between a backup and the loss of what came after."""
+
+
 @dataclass(frozen=True, slots=True)
 class MigrationReport:
     """What `migrate` did."""
@@ -71,7 +75,8 @@ async def migrate(database_url: str) -> MigrationReport:
 
 
 async def begin_epoch(database_url: str) -> None:
-    """Let a migrated database know that it was restored from a backup, or promoted: cursors from before expire.
+    """Let a migrated database know that it was restored from a backup, or promoted: cursors from before expire, and
+    the fences of leases are higher than any that were given.
 
     On PostgreSQL its events are numbered anew if they must be, in their order, so that followers find what comes from
     now on behind them. No server may run meanwhile. Raises DatabaseUnavailable.
@@ -80,8 +85,8 @@ async def begin_epoch(database_url: str) -> None:
     if database_urls.engine(database_url) == "sqlite":
         from agent_mail_migrations import sqlite_runner
 
-        await sqlite_runner.begin_epoch(database_url, epoch)
+        await sqlite_runner.begin_epoch(database_url, epoch, FENCES_SKIPPED)
     else:
         from agent_mail_migrations import postgres_epoch
 
-        await postgres_epoch.begin_epoch(database_url, epoch)
+        await postgres_epoch.begin_epoch(database_url, epoch, FENCES_SKIPPED)

@@ -25,8 +25,14 @@ async def apply(database_url: str, pending_for: Sequence[Migration], code_versio
     return await asyncio.to_thread(_apply, sqlite_path(database_url), pending_for, code_version)
 
 
-async def begin_epoch(database_url: str, epoch: str) -> None:
-    """Make that the file's epoch."""
+_SKIP_FENCES = """
+    INSERT INTO lease_counters (project_id, fence) SELECT id, ?1 FROM projects WHERE true
+    ON CONFLICT (project_id) DO UPDATE SET fence = fence + ?1
+"""
+
+
+async def begin_epoch(database_url: str, epoch: str, fences_skipped: int) -> None:
+    """Make that the file's epoch, and leave out so many fences of each project."""
 
     def change() -> None:
         try:
@@ -34,7 +40,9 @@ async def begin_epoch(database_url: str, epoch: str) -> None:
             try:
                 connection.set_busy_timeout(round(LOCK_TIMEOUT * 1000))
                 connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("UPDATE facts SET value = ? WHERE name = 'epoch'", (epoch,))
+                with connection:
+                    connection.execute("UPDATE facts SET value = ? WHERE name = 'epoch'", (epoch,))
+                    connection.execute(_SKIP_FENCES, (fences_skipped,))
             finally:
                 connection.close()
         except apsw.Error as error:

@@ -13,7 +13,7 @@ from agent_mail_core.errors import AgentRetired, ReservationNotHeld
 from agent_mail_core.globs import compile_pattern, overlaps
 from agent_mail_core.lease_ends import close_expired, release_all
 from agent_mail_core.ports import App
-from agent_mail_core.reservation_moves import move_reservations
+from agent_mail_core.reservation_moves import handover_of, move_reservations
 from tests.contract.databases import Database
 from tests.contract.leasing import acquire, listed, pass_time, patterns, release, release_slot, reserve, slots
 from tests.contract.office import Office
@@ -30,7 +30,11 @@ async def offices(workers: list[App], office: Office) -> Offices:
     return lambda number: office.at(workers[number % len(workers)])
 
 
-async def test_of_50_that_want_overlapping_paths_one_gets_them(offices: Offices) -> None:
+@pytest.mark.parametrize("before", [[], ["lib"]], ids=["the-first-of-the-project", "later-ones"])
+async def test_of_50_that_want_overlapping_paths_one_gets_them(offices: Offices, before: list[str]) -> None:
+    """The first lease of a project makes the row that is its lock: that alone lets one pass and holds up the others."""
+    for path in before:
+        await reserve(offices(0), "Ann", path)
     ways = ("src/**", "src/a.py", "src/*.py", "src", "**/a.py", "s*/a.py", "*/[a-c].py")
     calls = [reserve(offices(n), f"A{n}", ways[n % len(ways)], f"own/{n}") for n in range(50)]
     async with asyncio.timeout(30):
@@ -40,7 +44,7 @@ async def test_of_50_that_want_overlapping_paths_one_gets_them(offices: Offices)
     assert len(winners) == 1
     assert len(winners[0].granted) == 2
     assert all(answer.conflicts for answer in answers if not answer.granted)
-    assert len((await listed(offices(0))).reservations) == 2
+    assert len((await listed(offices(0))).reservations) == 2 + len(before)
 
 
 async def test_of_50_that_want_a_slot_of_3_places_3_get_one(offices: Offices, database: Database) -> None:
@@ -144,10 +148,13 @@ async def test_who_retires_while_it_reserves_keeps_nothing(offices: Offices) -> 
 
 async def move(office: Office, *paths: str) -> list[str]:
     """Hand Ann's reservations to Bob."""
-    async with office.app.store.write() as db:
+    async with office.app.store.read() as db:
         ann = await the_agent(db, office.caller, office.slug, "Ann")
         bob = await the_agent(db, office.caller, office.slug, "Bob")
-        moved = await move_reservations(db, office.caller.team_id, ann.project, ann.agent, bob.agent, paths)
+        seen = await db.reservations.snapshot(ann.project.id)
+    handover = await handover_of(paths, ann.project, ann.agent, bob.agent, seen, office.app.long_turn)
+    async with office.app.store.write() as db:
+        moved = await move_reservations(db, office.caller.team_id, ann.project, ann.agent, bob.agent, handover)
     return [record.pattern for record in moved]
 
 

@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from agent_mail_core.embeddings import ModelId, Sought
-from agent_mail_core.ids import AgentId, MessageId, ProjectId, ThreadId
+from agent_mail_core.ids import AgentId, MessageId, ProjectId, SlotId, ThreadId
 from agent_mail_core.mailboxes import InboxFilter
 from agent_mail_core.message_search import SearchFilter
 from agent_mail_core.ports import Transaction
@@ -216,6 +216,7 @@ READS: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "participants": lambda db: db.threads.participants([ThreadId(n) for n in range(1, 101)]),
     "thread keys": lambda db: db.threads.keys(PROJECT, 1000),
     "activity": lambda db: db.events.of_agent(AGENT, 10),
+    "marks of events": lambda db: db.events.marks([PROJECT]),
 }
 QUERIES = (
     "w17",
@@ -356,6 +357,62 @@ async def test_mail_that_has_its_vectors_is_not_read_again_for_what_lacks_one(
         for statement, arguments in zip(statements, ((-1, 1, 4000, 64), (-1, 1, timedelta(0), 64)), strict=True):
             answer = await planner.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
             assert max(map(_rows_read, nodes(json.loads(answer)[0]["Plan"]))) <= 64, answer
+    finally:
+        await undone.rollback()
+
+
+LET_GO = """
+    INSERT INTO reservations (team_id, project_id, agent_id, pattern, is_literal, is_exclusive, is_advisory, fence,
+                              granted_at, renewed_at, expires_at, released_at, release_kind)
+        SELECT 1, 1, 1, 'src/' || n, true, true, false, n, ago, ago, ago + interval '1 hour', ago, 'released'
+        FROM generate_series(1, 5000) n, LATERAL (SELECT now() - n * interval '1 minute' AS ago) a;
+    INSERT INTO build_slots (id, team_id, project_id, name, type, capacity) VALUES (-1, 1, 1, 'ci', 'build', 1);
+    INSERT INTO slot_leases (slot_id, agent_id, fence, acquired_at, renewed_at, expires_at, released_at)
+        SELECT -1, 1, n, ago, ago, ago + interval '1 hour', ago
+        FROM generate_series(1, 5000) n, LATERAL (SELECT now() - n * interval '1 minute' AS ago) a;
+    ANALYZE reservations, slot_leases
+"""
+
+
+async def test_who_asks_for_a_lease_reads_none_of_those_that_were_let_go_long_ago(
+    store: PostgresStore, planner: Any, sent: list[tuple[str, tuple[object, ...]]]
+) -> None:
+    async with store.read() as db:
+        await db.reservations.snapshot(PROJECT)
+        await db.reservations.live_of(AGENT, ["src/5"])
+        await db.build_slots.leases([SlotId(-1)])
+    statements = [one for one in explainable(sent) if "released_at" in one[0]]
+    assert len(statements) == 3
+    undone = planner.transaction()
+    await undone.start()
+    try:
+        await planner.execute(LET_GO)
+        for statement, arguments in statements:
+            answer = await planner.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+            assert max(map(_rows_read, nodes(json.loads(answer)[0]["Plan"]))) <= 1, answer
+    finally:
+        await undone.rollback()
+
+
+KEYS = """
+    INSERT INTO idempotency_keys (team_id, principal, agent_id, operation, key, fingerprint)
+        SELECT 1, 'local', 1, 'send_message', n::text, '' FROM generate_series(1, 5000) n;
+    ANALYZE idempotency_keys
+"""
+
+
+async def test_looking_for_old_keys_reads_none_that_is_younger(
+    store: PostgresStore, planner: Any, sent: list[tuple[str, tuple[object, ...]]]
+) -> None:
+    async with store.write() as db:
+        await db.sweeps.forget_keys(timedelta(hours=24), 100)
+    ((statement, arguments),) = [one for one in explainable(sent) if "idempotency_keys" in one[0]]
+    undone = planner.transaction()
+    await undone.start()
+    try:
+        await planner.execute(KEYS)
+        answer = await planner.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+        assert max(map(_rows_read, nodes(json.loads(answer)[0]["Plan"]))) <= 1, answer
     finally:
         await undone.rollback()
 

@@ -1,4 +1,4 @@
-"""Reservations: granting, conflicts, renewing, releasing, taking away, and what is shown of them."""
+"""Reservations: granting, conflicts, renewing, releasing, taking away, and the list of them."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -244,6 +244,14 @@ async def test_a_literal_is_released_by_its_name(office: Office) -> None:
     assert (await release(office, "Ann", "lib/*.py")).count == 1
 
 
+async def test_a_literal_and_a_pattern_of_the_same_text_go_on_and_end_together(office: Office) -> None:
+    held = (await reserve(office, "Ann", "app/[id]", literal=True)).granted
+    held += (await reserve(office, "Ann", "app/[id]")).granted
+    for renewing in (renew(office, "Ann"), renew(office, "Ann", "app/[id]", ttl_seconds=7200)):
+        assert {one.id for one in (await renewing).reservations} == {one.id for one in held}
+    assert set((await release(office, "Ann", "app/[id]")).released_ids) == {one.id for one in held}
+
+
 async def test_paths_and_ids_together_are_refused(office: Office) -> None:
     with pytest.raises(ValidationError):
         await release(office, "Ann", "a", ids=[1])
@@ -320,45 +328,6 @@ async def test_an_administrator_who_insists_takes_any_lease_away(office: Office)
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------
-
-
-async def test_paths_are_free_yours_or_held(office: Office) -> None:
-    await reserve(office, "Ann", "src/**", reason="rewriting")
-    await reserve(office, "Bob", "docs/*.md", exclusive=False)
-    await reserve(office, "Cid", "notes", advisory=True)
-    answer = (await check(office, "src/a.py", "./docs/a.md", "notes/x", "free", agent_name="Bob")).paths
-    assert [(one.path, one.status) for one in answer] == [
-        ("src/a.py", "held"),
-        ("./docs/a.md", "yours"),
-        ("notes/x", "free"),
-        ("free", "free"),
-    ]
-    [holder] = answer[0].holders
-    assert (holder.holder, holder.pattern, holder.reason, holder.exclusive) == ("Ann", "src/**", "rewriting", True)
-    assert [(one.holder, one.advisory) for one in answer[2].holders] == [("Cid", True)]
-    assert [one.status for one in (await check(office, "src/a.py", "docs/a.md")).paths] == ["held", "held"]
-    assert [one.status for one in (await check(office, "docs/a.md", agent_name="Ann")).paths] == ["held"]
-
-
-async def test_shared_paths_are_yours_when_you_share_them(office: Office) -> None:
-    await reserve(office, "Ann", "src", exclusive=False)
-    await reserve(office, "Bob", "src", exclusive=False)
-    [shown] = (await check(office, "src/a.py", agent_name="Bob")).paths
-    assert (shown.status, [one.holder for one in shown.holders]) == ("yours", ["Ann", "Bob"])
-
-
-async def test_checked_paths_are_literal(office: Office) -> None:
-    await reserve(office, "Ann", "app/[id]/x", literal=True)
-    assert [one.status for one in (await check(office, "app/[id]/x", "app/*/x")).paths] == ["held", "free"]
-    with pytest.raises(InvalidPath):
-        await check(office, "../x")
-
-
-async def test_a_thousand_paths_are_checked_against_a_thousand_reservations(office: Office) -> None:
-    for start in range(0, 1000, 100):
-        await reserve(office, "Ann", *(f"src/{number}/*.py" for number in range(start, start + 100)))
-    answer = await check(office, *(f"src/{number}/a.{'py' if number % 2 else 'rs'}" for number in range(1000)))
-    assert [one.status for one in answer.paths] == ["free", "held"] * 500
 
 
 async def test_the_list_comes_in_pages_newest_first(office: Office) -> None:

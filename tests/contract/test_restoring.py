@@ -23,6 +23,7 @@ from agent_mail_store.opening import open_store
 from tests.contract.archives import archived
 from tests.contract.conftest import StoreFamily
 from tests.contract.databases import Database
+from tests.contract.leasing import reserve
 from tests.contract.office import Office, subjects
 from tests.servers import PostgresServer, postgres_server, query, with_database
 
@@ -63,6 +64,22 @@ async def test_a_restored_database_begins_an_epoch(office: Office, database: Dat
     assert await events_of(restored.app.store) == before
     await restored.send("Ann", ["Bob"], subject="S1")
     assert subjects((await restored.inbox("Bob")).messages) == ["S1", "S0"]
+
+
+async def test_fences_are_higher_than_all_that_the_lost_part_may_have_given(
+    office: Office, database: Database, family: StoreFamily
+) -> None:
+    """Whoever has a fence from after the backup, and what it guards, never meets the same number again."""
+    [before] = (await reserve(office, "Ann", "src")).granted
+    await office.ensure("/code/shop", slug="shop")
+    shop = Office(office.app, office.caller, "shop")
+    await shop.register("Ann")
+    await family.close()
+    await migrate_restored(database.url)
+    app = replace(office.app, store=await family.open())
+    for place in (office.at(app), shop.at(app)):
+        [granted] = (await reserve(place, "Ann", "lib")).granted
+        assert granted.fence > before.fence + 1_000_000
 
 
 # --- into another PostgreSQL ------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ def test_the_normal_form_of_a_literal_path(text: str, expected: str) -> None:
         "a\ud800",
         "x" * (PATH_BYTES + 1),
         "é" * (PATH_BYTES // 2 + 1),
+        "a" + "\u0315" * 31,
     ],
 )
 def test_what_is_refused(text: str, is_literal: bool) -> None:
@@ -109,6 +110,26 @@ def test_an_absolute_path_of_windows_is_made_relative(human_key: str) -> None:
         normal_path("D:\\Users\\me\\shop\\src", human_key)
     with pytest.raises(InvalidPath):
         normal_path("C:\\Users\\Me\\shop\\src", human_key)
+
+
+def test_in_a_project_of_windows_every_backslash_is_a_separator() -> None:
+    """There no name can hold one; git for Windows reads its pathspecs so, too."""
+    key = "C:\\Users\\me\\shop"
+    assert normal_path("src\\app.py", key) == "src/app.py"
+    assert normal_path("src\\*.py", key) == "src/*.py"
+    assert normal_path(".\\src\\", key) == "src"
+    assert normal_path("app\\[id]\\page.tsx", key, is_literal=True) == "app/[id]/page.tsx"
+    for text in ("..\\other", "src\\..\\..", "\\src", "\\\\server\\share"):
+        with pytest.raises(InvalidPath):
+            normal_path(text, key)
+
+
+@pytest.mark.parametrize("crowd", ["\u0315\u0300", "\u0f73", "\u0f73\u0315"])
+def test_crowds_of_marks_are_refused_before_they_are_sorted(crowd: str) -> None:
+    """Of a megabyte of them that takes minutes, in which nothing else runs."""
+    with pytest.raises(InvalidPath, match="marks"):
+        normal_path("a" + crowd * 1000, "/home/me/shop")
+    assert normal_path("a" + crowd * 8 + "/" + crowd * 8, "/home/me/shop")
 
 
 def test_the_key_may_hold_what_is_special_in_a_pattern() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
@@ -14,7 +15,7 @@ from agent_mail_core.leases import Ticket
 from agent_mail_core.reservation_conflicts import CONFLICTS_SHOWN, Judgement, judge
 from agent_mail_core.reservation_overlaps import Overlaps, Wanted, wanted_of
 from agent_mail_core.reservations import ReservationRecord, ReservedPattern, Snapshot
-from agent_mail_core.time_slices import in_slices
+from agent_mail_core.time_slices import SLICE_SECONDS, in_slices
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ASKER, HOLDER, RIVAL = AgentId(1), AgentId(2), AgentId(3)
@@ -153,35 +154,56 @@ def test_the_same_wish_has_the_same_text() -> None:
     assert wanted_of(ticket(1, wanted("a", "b*"))) == wanted("a", "b*")
 
 
-async def test_a_long_computation_lets_others_run_and_only_one_is_under_way() -> None:
-    turn = asyncio.Lock()
-    under_way = 0
-    most = 0
-    turns_of_others = 0
+def steps_of(count: int, taken: Callable[[], object]) -> Iterator[None]:
+    for _ in range(count):
+        end = perf_counter() + SLICE_SECONDS / 2
+        while perf_counter() < end:
+            pass
+        taken()
+        yield
 
-    def steps() -> Any:
-        nonlocal under_way, most
-        for number in range(30):
-            if number == 10:
-                under_way += 1
-                most = max(most, under_way)
-            end = perf_counter() + 0.0005
-            while perf_counter() < end:
-                pass
-            yield
-        under_way -= 1
+
+async def test_long_computations_let_others_run_after_each_slice() -> None:
+    turn = asyncio.Lock()
+    taken = 0
+    most = 0
+
+    def count() -> None:
+        nonlocal taken
+        taken += 1
 
     async def other() -> None:
-        nonlocal turns_of_others
+        nonlocal taken, most
         while not done.is_set():
-            turns_of_others += 1
+            taken = 0
             await asyncio.sleep(0)
+            most = max(most, taken)
 
     done = asyncio.Event()
+    computations = [asyncio.create_task(in_slices(steps_of(30, count), turn)) for _ in range(3)]
+    await asyncio.sleep(0)  # each begins with a slice
     watcher = asyncio.create_task(other())
-    await asyncio.gather(*(in_slices(steps(), turn) for _ in range(3)))
+    await asyncio.gather(*computations)
     done.set()
     await watcher
-    assert most == 1
-    assert turns_of_others > 10
+    assert 1 <= most <= 3
+    assert not turn.locked()
+
+
+async def test_a_short_computation_does_not_wait_for_the_end_of_a_long_one() -> None:
+    turn = asyncio.Lock()
+    ended: list[int] = []
+
+    async def compute(count: int) -> None:
+        await in_slices(steps_of(count, lambda: None), turn)
+        ended.append(count)
+
+    long = [asyncio.create_task(compute(300)) for _ in range(2)]
+    for _ in range(5):  # each of them goes on after its first slice
+        await asyncio.sleep(0)
+    await compute(10)
+    assert ended == [10]
+    for task in long:
+        task.cancel()
+    await asyncio.gather(*long, return_exceptions=True)
     assert not turn.locked()

@@ -103,7 +103,8 @@ class PostgresBuildSlots(BuildSlots):
                 AND expires_at > clock_timestamp() - $2::interval
             UNION ALL
             SELECT id FROM slot_leases
-            WHERE slot_id = ANY ($1::bigint[]) AND released_at > clock_timestamp() - $2::interval
+            WHERE slot_id = ANY ($1::bigint[])
+                AND released_at > (SELECT clock_timestamp() - $2::interval)  -- a bound of the index, once it is a value
             """,
             list(slot_ids),
             HOLD_TTL,

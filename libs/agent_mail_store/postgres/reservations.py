@@ -36,7 +36,8 @@ class PostgresReservations(Reservations):
             WHERE project_id = $1 AND released_at IS NULL AND expires_at > clock_timestamp() - $2::interval
             UNION ALL
             SELECT id, agent_id, pattern, is_literal FROM reservations
-            WHERE project_id = $1 AND released_at > clock_timestamp() - $2::interval
+            WHERE project_id = $1
+                AND released_at > (SELECT clock_timestamp() - $2::interval)  -- a bound of the index, once it is a value
             """,
             project_id,
             HOLD_TTL,
@@ -79,6 +80,18 @@ class PostgresReservations(Reservations):
             agent_id,
             below,
             limit,
+        )
+
+    async def live_of(self, agent_id: AgentId, patterns: Sequence[str]) -> list[ReservationRecord]:
+        return await self._found(
+            _RECORD
+            + """
+            WHERE r.agent_id = $1 AND r.released_at IS NULL AND r.expires_at > clock_timestamp()
+                AND r.pattern = ANY ($2::text[])
+            ORDER BY r.id
+            """,
+            agent_id,
+            list(patterns),
         )
 
     async def last_of(self, agent_id: AgentId, patterns: Sequence[str]) -> list[ReservationRecord]:

@@ -61,7 +61,8 @@ class PostgresSweeps(Sweeps):
         rows = await self._db.rows(
             """
             DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
-                SELECT ctid FROM idempotency_keys WHERE created_at < clock_timestamp() - $1::interval
+                SELECT ctid FROM idempotency_keys
+                WHERE created_at < (SELECT clock_timestamp() - $1::interval)  -- a value is a bound of the index
                 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
             )) RETURNING 1
             """,

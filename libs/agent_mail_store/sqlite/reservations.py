@@ -97,6 +97,19 @@ class SqliteReservations(Reservations):
         now = self._clock.microseconds()
         return [_record(row, now) for row in await self._statements.apart(work)]
 
+    async def live_of(self, agent_id: AgentId, patterns: Sequence[str]) -> list[ReservationRecord]:
+        return self._found(
+            _RECORD  # noqa: S608 - two constants
+            + """
+            WHERE r.agent_id = ? AND r.released_at IS NULL AND r.expires_at > ?
+                AND r.pattern IN (SELECT value FROM json_each(?))
+            ORDER BY r.id
+            """,
+            agent_id,
+            self._clock.microseconds(),
+            orjson.dumps(list(patterns)).decode(),
+        )
+
     async def last_of(self, agent_id: AgentId, patterns: Sequence[str]) -> list[ReservationRecord]:
         rows = self._statements.rows(
             """
