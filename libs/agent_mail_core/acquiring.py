@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pydantic import Field
@@ -39,6 +40,9 @@ from agent_mail_core.leases import (
     wait_for_lease,
 )
 from agent_mail_core.ports import App, Caller, Transaction
+
+YIELD_SECONDS, MOST_YIELD_SECONDS = 0.2, 2.0
+"""What a waiting call leaves to each of those who came before, if they are still there, and to all of them."""
 
 REFUSED_HINT = "Call again with wait_seconds to wait for it in a queue."
 
@@ -83,6 +87,8 @@ class Places:
     place: int
     """In the queue, from 1."""
     next_change: timedelta | None
+    passed_over: int
+    """How many who came before would go without if it had one: there is not enough for all of them."""
 
 
 def places(capacity: int, leases: Sequence[SlotLeaseRecord], queue: Sequence[Ticket], own: Ticket | None) -> Places:
@@ -93,8 +99,13 @@ def places(capacity: int, leases: Sequence[SlotLeaseRecord], queue: Sequence[Tic
     live = [lease for lease in leases if lease.is_live]
     kept = [lease for lease in leases if not lease.is_live]
     ahead = sum(own is None or ticket.id < own.id for ticket in queue)
-    free = capacity - len(live) - min(ahead, len(kept))
-    return Places(free > 0, ahead + 1, min((lease.next_change for lease in leases), default=None))
+    left = capacity - len(live)
+    return Places(
+        is_free=left > min(ahead, len(kept)),
+        place=ahead + 1,
+        next_change=min((lease.next_change for lease in leases), default=None),
+        passed_over=max(ahead + 1 - left, 0),
+    )
 
 
 class _Asking:
@@ -108,6 +119,7 @@ class _Asking:
         self._project = actor.project
         self._agent = actor.agent
         self._slot: SlotRecord | None = None
+        self._yields_until: float | None = None
 
     async def look(self, keeps_place: bool) -> Look[AcquiredBuildSlot]:
         """Take a lease if there is one. Without `keeps_place` nothing is written unless there is."""
@@ -137,7 +149,24 @@ class _Asking:
         queue = [ticket for ticket in tickets if ticket.wanted == slot_wanted(slot)]
         own = next((ticket for ticket in queue if ticket.agent_id == self._agent.id), None)
         left = places(found.capacity, leases, queue, own)
+        wait = self._yields(left)
+        if wait is not None:
+            return replace(self._refusal(leases, left, own), next_look=wait)
         return None if left.is_free else self._refusal(leases, left, own)
+
+    def _yields(self, left: Places) -> timedelta | None:
+        """How long to leave a place that is kept for nobody to those who came before.
+
+        They were woken at the same moment: by a higher capacity, or because the head has not come for its place.
+        """
+        if not left.is_free or not left.passed_over:
+            self._yields_until = None
+            return None
+        now = asyncio.get_running_loop().time()
+        if self._yields_until is None:
+            self._yields_until = now + min(left.passed_over * YIELD_SECONDS, MOST_YIELD_SECONDS)
+        remaining = self._yields_until - now
+        return timedelta(seconds=remaining) if remaining > 0 else None
 
     async def _decide(self, db: Transaction, slot: SlotRecord) -> Look[AcquiredBuildSlot]:
         """Under the lock."""
@@ -170,7 +199,8 @@ class _Asking:
             )
         if slot is None:
             raise TooManySlots(limit=MAX_SLOTS, suggestion="list_slots")
-        if request.capacity is not None and request.capacity != slot.capacity:
+        # Only at first: who waits with the capacity that the slot had then is let in when that is raised.
+        if self._slot is None and request.capacity is not None and request.capacity != slot.capacity:
             raise SlotCapacityMismatch(slot_name=slot.name, slot_type=slot.type, capacity=slot.capacity)
         return slot
 

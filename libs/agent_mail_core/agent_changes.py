@@ -72,13 +72,12 @@ async def retire_agent(app: App, caller: Caller, request: RetireAgent) -> Agent:
     """Retire an agent: it holds nothing and gets no mail any more. Registering the name again brings it back."""
     async with app.store.write() as db:
         actor = await acting_agent(app, db, caller, request.project_slug, request.agent_name)
-        freed = await release_all(db, caller.team_id, actor.agent)
+        await release_all(db, caller.team_id, actor.agent)
         await db.reviews.release_claims(actor.agent.id)
         agent, is_new = await db.agents.retire(actor.agent.id)
         if is_new:
             await _changed(db, actor, agent, "agent.retired")
-    if freed:
-        await app.wakeups.publish([leases_topic(actor.project.id)])
+    await app.wakeups.publish([leases_topic(actor.project.id)])
     return agent_result(agent)
 
 

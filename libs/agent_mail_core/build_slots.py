@@ -7,9 +7,11 @@ most.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Protocol
 
 from pydantic import AfterValidator, Field
@@ -32,14 +34,25 @@ MAX_SLOTS = 1000
 NEAR_NAME_POOL = 1000
 
 
-def _not_blank(text: str) -> str:
-    if text != text.strip() or not text:
+NAME_LENGTH, TYPE_LENGTH = 128, 64
+
+
+def _normal(text: str, length: int) -> str:
+    """In NFC: two spellings that look the same are one slot, whose capacity holds for both."""
+    normal = unicodedata.normalize("NFC", text)
+    if normal != normal.strip() or not normal:
         raise PydanticCustomError("blank", "must not be blank, nor begin or end with a blank")
-    return text
+    if len(normal) > length:
+        raise PydanticCustomError("too_long", f"must have at most {length} characters once normalized (NFC)")
+    return normal
 
 
-SlotName = Annotated[Line, Field(min_length=1, max_length=128), AfterValidator(_not_blank)]
-SlotType = Annotated[Line, Field(min_length=1, max_length=64), AfterValidator(_not_blank)]
+SlotName = Annotated[
+    Line, Field(min_length=1, max_length=NAME_LENGTH), AfterValidator(partial(_normal, length=NAME_LENGTH))
+]
+SlotType = Annotated[
+    Line, Field(min_length=1, max_length=TYPE_LENGTH), AfterValidator(partial(_normal, length=TYPE_LENGTH))
+]
 Capacity = Annotated[int, Field(ge=1, le=100)]
 SlotTtl = Annotated[int, Field(ge=60, le=86_400)]
 

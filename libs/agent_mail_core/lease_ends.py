@@ -36,19 +36,17 @@ async def close_expired_slot_leases(
     return len(ended)
 
 
-async def release_all(db: Transaction, team_id: TeamId, agent: AgentRecord) -> int:
-    """Let go of all leases and places of an agent that retires; how many leases it were.
+async def release_all(db: Transaction, team_id: TeamId, agent: AgentRecord) -> None:
+    """Let go of all leases and places of an agent that retires.
 
     Takes the lease lock: call it before anything else that locks, so that who asks for a lease at the same time either
-    is seen here or sees the agent retired. When it were any, publish `leases_topic` after the commit.
+    is seen here or sees the agent retired. Publish `leases_topic` after the commit: for who waits behind its places,
+    and for its own waits, which end.
     """
     await db.leases.lock(agent.project_id)
     await db.leases.leave_all(agent.id)
-    ended = 0
     while records := await db.reservations.live(agent.project_id, agent.id, None, EXPIRED_AT_ONCE):
         records = await db.reservations.end([record.id for record in records], "retired", agent.name, None)
         await db.events.add(*ending_events(team_id, records))
-        ended += len(records)
     leases = await db.build_slots.release_all(agent.id)
     await db.events.add(*(slot_event("slot.released", team_id, agent.project_id, lease) for lease in leases))
-    return ended + len(leases)

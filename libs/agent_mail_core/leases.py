@@ -68,7 +68,7 @@ class Leases(Protocol):
     async def lock(self, project_id: ProjectId) -> int:
         """Hold the project's lease lock until the transaction ends; its version.
 
-        The version changes whenever a reservation or a place in a queue for one is added or gets another mode.
+        The version changes whenever a reservation, or a place in a queue for one, is added.
         """
         ...
 
@@ -102,9 +102,17 @@ class Leases(Protocol):
         ...
 
 
+LEASES = "leases:"
+
+
 def leases_topic(project_id: ProjectId) -> str:
     """The wake-up topic of a project's leases: published whenever one of them may have become free."""
-    return f"leases:{project_id}"
+    return f"{LEASES}{project_id}"
+
+
+def leases_of(topic: str) -> ProjectId | None:
+    """Of which project's leases a wake-up topic tells; None for other topics."""
+    return ProjectId(int(topic.removeprefix(LEASES))) if topic.startswith(LEASES) else None
 
 
 async def lock_leases(app: App, db: Transaction, caller: Caller, project_ref: str, name: str) -> Actor:
@@ -167,7 +175,7 @@ async def wait_for_lease(
             is_last = remaining <= 0 or app.is_draining()
             if not is_first:
                 async with app.store.read() as db:
-                    await still_acting(app, db, caller, actor)
+                    refuse_retired(await still_acting(app, db, caller, actor))
             found = await insist(lambda: look(is_first or is_last))  # noqa: B023 - awaited in the same turn
             if found.is_over or is_last:
                 return found.answer

@@ -160,4 +160,5 @@ def _request_text(request: RequestReview) -> str:
     if request.paths:
         # Indented, so that no character of a path means anything in Markdown.
         parts.append("\n".join(f"    {path}" for path in request.paths))
+    parts.append("Take it with claim_review (the review_id is in the subject); end it with complete_review.")
     return "\n\n".join(parts)

@@ -95,6 +95,12 @@ async def test_an_agent_whose_lease_is_over_gets_another_with_a_higher_fence(
     assert (answer.renewed, answer.lease.fence > first.fence) == (False, True)
 
 
+async def test_a_name_in_another_normal_form_is_the_same_slot(office: Office) -> None:
+    await acquire(office, "Ann", "caf\u00e9", slot_type="\u00fcber")
+    assert not (await acquire(office, "Bob", "cafe\u0301", slot_type="u\u0308ber")).acquired
+    assert (await release_slot(office, "Ann", "cafe\u0301", slot_type="u\u0308ber")).released
+
+
 async def test_renewing_and_releasing(office: Office, database: Database) -> None:
     lease = (await acquire(office, "Ann", ttl_seconds=60)).lease
     renewed = (await renew_slot(office, "Ann", ttl_seconds=600)).lease
@@ -176,6 +182,7 @@ async def test_other_projects_and_teams_do_not_show(office: Office, database: Da
         {"slot_name": ""},
         {"slot_name": " "},
         {"slot_name": "x" * 129},
+        {"slot_name": "\u0958" * 128},  # twice as long in NFC
         {"slot_type": "x" * 65},
     ],
 )

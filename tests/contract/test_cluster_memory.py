@@ -10,6 +10,7 @@ from agent_mail_cluster.memory.subscriptions import MemorySubscriptions
 from agent_mail_cluster.memory.waiters import MemoryWaiters
 from agent_mail_cluster.memory.wakeups import MemoryWakeups
 from agent_mail_core.clock import SystemClock
+from agent_mail_core.error_suggestions import SUGGESTIONS
 from agent_mail_core.errors import TooManyWaiters, Unavailable
 from agent_mail_core.ids import Principal, TeamId
 from agent_mail_core.sessions import MAX_SESSIONS_A_PRINCIPAL
@@ -139,7 +140,7 @@ async def test_a_team_has_a_limited_number_of_places() -> None:
         with pytest.raises(TooManyWaiters) as refused:
             async with waiters.place(TEAM):
                 raise AssertionError("there was a place")
-        assert refused.value.data == {"limit": 2, "suggestion": "check_inbox"}
+        assert refused.value.data == {"limit": 2, "suggestion": SUGGESTIONS["too_many_waiters"]}
         async with waiters.place(OTHER_TEAM):
             assert waiters.waiting == 3
     async with waiters.place(TEAM):

@@ -19,6 +19,7 @@ from agent_mail_core.errors import (
     InvalidPath,
     RecipientsRefused,
     ReservationNotHeld,
+    ReservationsSplit,
 )
 from agent_mail_core.hand_off import HandedOff
 from agent_mail_core.ports import App
@@ -128,6 +129,52 @@ async def test_a_reservation_that_has_run_out_is_not_held(office: Office, databa
         await hand_off(office, "Bob", "src")
     assert refused.value.data["paths"] == ["src"]
     assert (await office.inbox("Bob")).messages == []
+
+
+SPLIT: dict[str, tuple[list[str], dict[str, Any], dict[str, Any], bool]] = {
+    "a file of its directory": (["src"], {}, {}, True),
+    "two patterns": (["s*/*.py"], {}, {}, True),
+    "shared and its own alone": (["src"], {"exclusive": False}, {}, True),
+    "its own alone and shared": (["src"], {}, {"exclusive": False}, True),
+    "shared": (["src"], {"exclusive": False}, {"exclusive": False}, False),
+    "advisory": (["src"], {"advisory": True}, {}, False),
+    "given as advisory": (["src"], {}, {"advisory": True}, False),
+    "run out": (["src"], {"ttl_seconds": 60}, {}, False),
+    "other paths": (["lib/**", "src/a.pyi"], {}, {}, False),
+}
+"""What Ann keeps and how, how she reserved what she hands over, and whether that is refused."""
+
+
+@pytest.mark.parametrize("how", SPLIT)
+async def test_what_one_agent_alone_may_hold_is_not_split_between_two(
+    office: Office, database: Database, how: str
+) -> None:
+    """An agent's own reservations never conflict, until one of them becomes another's (SPEC 3.3 rule 5)."""
+    kept, keeping, giving, is_refused = SPLIT[how]
+    for paths, mode in ((kept, keeping), (["src/a.py"], giving)):
+        assert (await reserve(office, "Ann", *paths, **mode)).granted
+    await pass_time(database, timedelta(seconds=61))
+    before = await database.dump()
+    if is_refused:
+        with pytest.raises(ReservationsSplit) as refused:
+            await hand_off(office, "Bob", "src/a.py")
+        assert refused.value.data["kept"] == kept
+        assert await database.dump() == before
+        await hand_off(office, "Bob", "src/a.py", *kept)
+    else:
+        await hand_off(office, "Bob", "src/a.py")
+    assert ("Bob", "src/a.py") in await held(office)
+
+
+async def test_what_the_giver_reserves_at_once_is_not_split_either(office: Office, workers: list[App]) -> None:
+    for number in range(8):
+        file, directory = f"d{number}/a.py", f"d{number}"
+        await reserve(office, "Ann", file)
+        here, there = office.at(workers[0]), office.at(workers[-1])
+        async with asyncio.timeout(30):
+            _, errors = await outcomes([hand_off(here, "Bob", file), reserve(there, "Ann", directory)])
+        assert {type(error) for error in errors} <= {ReservationsSplit}
+        assert len({holder for holder, path in await held(office) if path in {file, directory}}) == 1
 
 
 async def test_a_hand_off_that_breaks_off_moves_nothing(

@@ -10,12 +10,14 @@ import pytest
 
 from agent_mail_cluster.memory.waiters import MemoryWaiters
 from agent_mail_core import leases
-from agent_mail_core.errors import TooManyWaiters
+from agent_mail_core.build_slot_errors import SlotCapacityMismatch
+from agent_mail_core.errors import AgentRetired, TooManyWaiters
 from agent_mail_core.ports import App
 from agent_mail_core.reserving import Reserved
 from tests.contract.databases import Database
 from tests.contract.leasing import acquire, pass_time, patterns, release, release_slot, reserve, slots
 from tests.contract.office import Office
+from tests.contract.test_build_slots import set_capacity
 from tests.contract.test_waiting import Listening
 
 SECOND = timedelta(seconds=1)
@@ -261,6 +263,33 @@ async def test_whatever_a_decision_may_rest_on_changes_the_version(office: Offic
     assert await version() == seen[-1]
 
 
+WAYS: dict[str, tuple[Any, Callable[[Office, str], Awaitable[Any]]]] = {
+    "reservation": ("reservation", lambda office, name: reserve(office, name, "src", wait_seconds=50)),
+    "slot": ("slot", lambda office, name: acquire(office, name, wait_seconds=50)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_who_retires_waits_no_longer_and_its_place_goes_to_the_next(offices: Offices, way: str) -> None:
+    """The place is free, and kept for the head: that has retired, so nobody has to wait for it."""
+    kind, wait = WAYS[way]
+    await wait(offices(0), "Ann")
+    calls = {}
+    for number, name in enumerate(("Bob", "Cid", "Dot")):
+        calls[name] = asyncio.ensure_future(wait(offices(number), name))
+        await standing(offices(0), kind, name)
+    await offices(1).retire("Bob")
+    with pytest.raises(AgentRetired):
+        await soon(calls["Bob"])
+    assert not calls["Cid"].done()
+    calls["Cid"].cancel()
+    await asyncio.gather(calls["Cid"], return_exceptions=True)
+    await offices(0).retire("Ann")
+    await offices(0).retire("Cid")
+    answer = await soon(calls["Dot"])
+    assert answer.granted if way == "reservation" else answer.acquired
+
+
 # --- build slots ------------------------------------------------------------------------------------------------------
 
 
@@ -311,3 +340,46 @@ async def test_places_in_a_slots_queue_are_kept_and_lost(office: Office, databas
     assert (await acquire(office, "Bob")).place == 1
     await pass_time(database, 61 * SECOND)
     assert (await acquire(office, "Bob")).place is None
+
+
+async def test_a_higher_capacity_lets_the_waiting_in(offices: Offices) -> None:
+    await acquire(offices(0), "Ann", capacity=1)
+    calls = []
+    for number, name in enumerate(("Bob", "Cid")):
+        calls.append(asyncio.create_task(acquire(offices(number), name, capacity=1, wait_seconds=50)))
+        await standing(offices(0), "slot", name)
+    await set_capacity(offices(1), 3)
+    assert all([(await soon(call)).acquired for call in calls])
+    with pytest.raises(SlotCapacityMismatch):
+        await acquire(offices(0), "Dot", capacity=1)
+
+
+async def test_each_higher_capacity_lets_in_who_came_first(offices: Offices) -> None:
+    """All of them are woken at once, on whichever worker."""
+    names = [f"Agent{number}" for number in range(5)]
+    await acquire(offices(0), "Ann")
+    calls = []
+    for number, name in enumerate(names):
+        await offices(0).register(name)
+        calls.append(asyncio.create_task(acquire(offices(number), name, wait_seconds=50)))
+        await standing(offices(0), "slot", name)
+    for number, call in enumerate(calls):
+        await set_capacity(offices(number), number + 2)
+        assert (await soon(call)).acquired, names[number]
+        assert not any(later.done() for later in calls[number + 1 :])
+
+
+async def test_what_the_head_does_not_come_for_goes_to_the_next(offices: Offices, database: Database) -> None:
+    await acquire(offices(0), "Ann")
+    assert (await acquire(offices(0), "Bob", wait_seconds=0.01)).place == 1
+    calls = {}
+    for number, name in enumerate(("Cid", "Dot")):
+        calls[name] = asyncio.create_task(acquire(offices(number), name, wait_seconds=50))
+        await standing(offices(0), "slot", name)
+    woken = leases.leases_topic((await offices(0).record("Ann")).project_id)
+    for holder, following in (("Ann", "Cid"), ("Cid", "Dot")):
+        await release_slot(offices(0), holder)
+        await pass_time(database, 5 * SECOND)
+        await offices(0).app.wakeups.publish([woken])  # as their clocks would
+        assert (await soon(calls.pop(following))).acquired
+        assert not any(call.done() for call in calls.values())

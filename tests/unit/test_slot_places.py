@@ -56,6 +56,17 @@ def test_a_place_is_free_unless_it_is_held_or_kept(
     assert (left.is_free, left.place) == (is_free, ahead + 1)
 
 
+@pytest.mark.parametrize(
+    "capacity, live, ahead, passed_over",
+    [(1, 0, 0, 0), (1, 0, 1, 1), (1, 0, 2, 2), (3, 1, 1, 0), (3, 1, 2, 1), (3, 3, 0, 1)],
+)
+def test_who_takes_one_passes_over_those_for_whom_none_is_left(
+    capacity: int, live: int, ahead: int, passed_over: int
+) -> None:
+    left = places(capacity, [lease(n) for n in range(1, live + 1)], [ticket(n) for n in range(ahead)], None)
+    assert left.passed_over == passed_over
+
+
 def test_only_those_who_came_before_are_ahead() -> None:
     queue = [ticket(1), ticket(2), ticket(3)]
     assert [places(1, [lease(9, 1)], queue, own).is_free for own in queue] == [True, False, False]

@@ -26,7 +26,7 @@ class MemoryWaiters(Waiters):
     @asynccontextmanager
     async def place(self, team_id: TeamId) -> AsyncIterator[None]:
         if self._waiting[team_id] >= self._limit:
-            raise TooManyWaiters(limit=self._limit, suggestion="check_inbox")
+            raise TooManyWaiters(limit=self._limit)
         self._waiting[team_id] += 1
         try:
             yield
