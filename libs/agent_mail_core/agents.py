@@ -97,7 +97,7 @@ class Agents(Protocol):
         ...
 
     async def register(self, name: str, agent: NewAgent, owner_may_be_any: bool) -> tuple[AgentRecord, Registered]:
-        """Make the agent with an empty mailbox, or update the one of that name, reviving it when retired.
+        """Make the agent with an empty mailbox, or update the one of that name like `update`, reviving it when retired.
 
         Atomic: callers racing with one name make one agent. `taken` (nothing changed) when it is another principal's,
         unless `owner_may_be_any`. An existing agent keeps its owner and the case of its name.
@@ -112,7 +112,7 @@ class Agents(Protocol):
         ...
 
     async def update(self, agent_id: AgentId, changes: AgentChanges) -> AgentRecord:
-        """Change an existing agent's profile."""
+        """Change an existing agent's profile. A send that commits later is decided by its new contact policy."""
         ...
 
     async def retire(self, agent_id: AgentId) -> tuple[AgentRecord, bool]:

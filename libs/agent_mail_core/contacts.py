@@ -99,7 +99,10 @@ class Contacts(Protocol):
         ...
 
     async def answer(self, agent_id: AgentId, asker_id: AgentId, accept: bool) -> ContactRecord | None:
-        """Do what `answered` says with what `asker_id` asked of `agent_id`; None when it asked nothing. Like `ask`."""
+        """Do what `answered` says with what `asker_id` asked of `agent_id`; None when it asked nothing. Like `ask`.
+
+        What a contact that ends here admitted does not get through to `agent_id` in a send that commits later.
+        """
         ...
 
     async def block(self, agent_id: AgentId, blocked_id: AgentId) -> tuple[datetime, bool]:

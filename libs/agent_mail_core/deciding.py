@@ -296,7 +296,10 @@ def _admitted(
     if skipped and not send.allow_partial:
         raise _refusal(unknown, refused, tuple(missing))
     if not recipients:
-        error = NoRecipients(recipients=[item.model_dump() for item in skipped] or None, suggestion="list_agents")
+        error = NoRecipients(
+            recipients=[item.model_dump() for item in skipped] or None,
+            suggestion="list_contacts" if missing and len(missing) == len(skipped) else "list_agents",
+        )
         error.missing = tuple(missing)
         raise error
     return _Admitted(tuple(recipients), skipped, tuple(missing))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 SUGGESTIONS: Mapping[str, str] = {
-    "internal": "call again",
+    "internal": "call again, a write with the same idempotency_key",
     "invalid_arguments": "correct the arguments, then call again",
     "unauthenticated": "send Authorization: Bearer with a valid token",
     "forbidden": "ask an administrator",
@@ -58,6 +58,7 @@ SUGGESTIONS: Mapping[str, str] = {
     "storage_quota_exceeded": "ask an administrator",
     "reservation_not_found": "list_reservations",
     "reservation_not_held": "list_reservations",
+    "reservations_split": "hand_off with data.kept among paths, or release_file",
     "holder_active": "send_message",
     "too_many_reservations": "release_file",
     "slot_not_found": "list_slots",
@@ -69,7 +70,7 @@ SUGGESTIONS: Mapping[str, str] = {
     "review_not_claimed": "claim_review",
     "review_ended": "request_review",
     "cursor_expired": "check_inbox",
-    "too_many_waiters": "check_inbox",
+    "too_many_waiters": "check_inbox, or call again without waiting",
     "too_many_streams": "close a stream, then call again",
     "overloaded": "wait a second, then call again",
     "server_already_running": "stop the other server",

@@ -399,6 +399,12 @@ class ReservationNotHeld(Conflict):
     code = "reservation_not_held"
 
 
+class ReservationsSplit(Conflict):
+    """What the agent would keep overlaps with what it hands over (`data.kept`): hand that over too, or release it."""
+
+    code = "reservations_split"
+
+
 class HolderActive(Forbidden):
     """The holder was active lately: write to it, or wait. Only an administrator may insist, with override=true."""
 
@@ -421,7 +427,7 @@ class CursorExpired(Gone):
 
 
 class TooManyWaiters(Limited):
-    """Too many calls of this team are waiting for mail: poll check_inbox, or wait with fewer."""
+    """Too many calls of this team are waiting: call again without waiting, or wait with fewer."""
 
     code = "too_many_waiters"
 

@@ -54,6 +54,13 @@ class Idempotency(Protocol):
         """Store the answer under the key that this transaction holds."""
         ...
 
+    async def amend(self, scope: IdempotencyScope, response: str) -> None:
+        """Put another answer in the place of one that an earlier transaction stored; its age stays.
+
+        TransactionConflict when that has gone.
+        """
+        ...
+
 
 def fingerprint(request: Request, *contents: bytes, without: Collection[str] = ()) -> bytes:
     """A digest of the canonical arguments, after aliases and defaults, and of `contents` that stand for some of them.

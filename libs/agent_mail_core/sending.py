@@ -10,7 +10,7 @@ from agent_mail_core.addresses import ThreadRef, parse
 from agent_mail_core.agents import NEAR_NAME_POOL, Actor, agent_not_found
 from agent_mail_core.attachments import AttachmentIds
 from agent_mail_core.contact_requests import request_contacts
-from agent_mail_core.delivery import Outgoing, SentMessage
+from agent_mail_core.delivery import Delivered, Outgoing, SentMessage, idempotency_scope
 from agent_mail_core.errors import (
     AgentMailError,
     AgentNotFound,
@@ -168,17 +168,30 @@ async def _deliver(app: App, caller: Caller, send: Outgoing) -> SentMessage:
         delivered = await app.store.deliver(send)
     except (ProjectNotFound, AgentNotFound, RecipientsUnknown) as error:
         raise await _with_near_names(app, caller, send, error) from None
-    except (RecipientsRefused, NoRecipients) as error:
+    except NoRecipients as error:
+        await _with_near_names(app, caller, send, error)
+        raise await with_contacts_asked(app, caller, error) from None
+    except RecipientsRefused as error:
         raise await with_contacts_asked(app, caller, error) from None
     if delivered.mailboxes:
         await app.wakeups.publish(inbox_topics(delivered.mailboxes))
     if not delivered.missing:
         return delivered.sent
     try:
-        asked = await _asked(app, caller, delivered.missing)
+        return await _with_contact_ids(app, caller, send, delivered)
     except AgentMailError:
         return delivered.sent  # it is sent: whatever fails from here on is not an answer to that
-    return delivered.sent.model_copy(update={"contact_ids": asked})
+
+
+async def _with_contact_ids(app: App, caller: Caller, send: Outgoing, delivered: Delivered) -> SentMessage:
+    """The answer of a send that left some out, naming the contacts that are now asked for, for its retries too."""
+    sent = delivered.sent.model_copy(update={"contact_ids": await _asked(app, caller, delivered.missing)})
+    sender, _ = delivered.missing[0]
+    scope = idempotency_scope(send, sender.agent)
+    if scope is not None:
+        async with app.store.write() as db:
+            await db.idempotency.amend(scope, sent.model_dump_json())
+    return sent
 
 
 async def with_contacts_asked(app: App, caller: Caller, error: RecipientsRefused | NoRecipients) -> AgentMailError:
@@ -195,7 +208,7 @@ async def _asked(app: App, caller: Caller, missing: tuple[tuple[Actor, Actor], .
 
 
 async def _with_near_names(
-    app: App, caller: Caller, send: Outgoing, error: ProjectNotFound | AgentNotFound | RecipientsUnknown
+    app: App, caller: Caller, send: Outgoing, error: ProjectNotFound | AgentNotFound | RecipientsUnknown | NoRecipients
 ) -> AgentMailError:
     """The same error with the names that may have been meant, read after the send was refused."""
     async with app.store.read() as db:
@@ -207,7 +220,7 @@ async def _with_near_names(
         known = await db.agents.names(project.id, NEAR_NAME_POOL)
     unknown = [
         (problem, address.name)
-        for problem in error.data["recipients"]
+        for problem in error.data.get("recipients", ())
         if problem["code"] == "agent_not_found" and (address := parse(problem["name"])).is_in(project.slug)
     ]
     for problem, name in unknown[:NEAR_NAMES_FOR]:

@@ -168,6 +168,7 @@ async def _read_coordination(db: Any, at: Place) -> None:
         await db.reservations.page(at.project, agent_id, last, 21)
     await db.reservations.snapshot(at.project)
     await db.reservations.records([ReservationId(1)])
+    await db.reservations.live_of(at.agent, ["src/*.py"])
     await db.reservations.last_of(at.agent, ["src/*.py"])
     await db.build_slots.find(at.project, "main", "build")
     await db.build_slots.names(at.project, 100)
@@ -193,6 +194,7 @@ async def _read_background(db: Any, at: Place) -> None:
             await db.events.page(wanted, None, 21)
             await db.events.page(wanted, EventPosition(2**40, 2**40), 21)
     await db.events.of_agent(at.agent, 10)
+    await db.events.marks([at.project])
     await db.events.last_position()
     await db.events.forgotten()
     await db.jobs.dead(at.team, ("archive", 1), 21)
@@ -202,7 +204,7 @@ async def _read_background(db: Any, at: Place) -> None:
     await db.sweeps.expired_leases(21)
     await db.project_deletions.unpurged(True, 21)
     await db.project_exports.last_message(at.project)
-    await db.project_exports.threads(at.project, ThreadId(0), 21)
+    await db.project_exports.threads(at.project, MessageId(2**40), ThreadId(0), 21)
     for section in get_args(Section):
         await db.project_exports.rows(section, at.project, 0, 21)
     await db.archives.place(at.project)
@@ -299,6 +301,7 @@ async def _write_mail(db: Any, at: Place) -> None:
     scope = IdempotencyScope(at.team, LOCAL, NO_AGENT, "register_agent", "key")
     await db.idempotency.take(scope, b"f" * 16)
     await db.idempotency.keep(scope, "{}")
+    await db.idempotency.amend(scope, "{}")
     await db.events.add(NewEvent("agent.updated", at.team, at.project, at.agent))
 
 

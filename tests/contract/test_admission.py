@@ -2,9 +2,11 @@
 
 import asyncio
 from itertools import product
+from typing import Any
 
 import pytest
 
+from agent_mail_core.delivery import SentMessage
 from agent_mail_core.errors import ContactRequired, RecipientsRefused, RecipientsUnknown
 from agent_mail_core.fields import ContactPolicy
 from tests.contract.contact_book import Book
@@ -102,6 +104,27 @@ async def test_a_partial_send_reaches_the_others_and_asks_for_the_rest(book: Boo
     assert [(skipped.name, skipped.code) for skipped in sent.skipped] == [("Bob@office", "contact_required")]
     assert [recipient.name for recipient in sent.deliveries] == ["Ann"]
     assert await book.all("Bob") == [("Zoe@depot", "incoming", "pending")]
+
+
+@pytest.mark.parametrize("operation", ["send", "reply"])
+async def test_a_retry_of_a_partial_send_names_the_contacts_that_it_asked_for(
+    book: Book, database: Database, operation: str
+) -> None:
+    parent = await book.office.send("Bob", ["Ann"], thread_id="Feat-1")
+    await book.policy("Cid", "contacts_only")
+
+    async def again() -> SentMessage:
+        fields: dict[str, Any] = {"allow_partial": True, "idempotency_key": "k"}
+        if operation == "send":
+            return await book.office.send("Ann", ["Bob", "Cid"], **fields)
+        return await book.office.reply("Ann", parent.message_id, recipient_names=["Bob", "Cid"], **fields)
+
+    first = await again()
+    (contact,) = (await book.page("Ann")).contacts
+    assert first.contact_ids == [contact.contact_id]
+    before = await database.dump()
+    assert await again() == first.model_copy(update={"replayed": True})
+    assert await database.dump() == before
 
 
 async def test_an_unknown_recipient_comes_first_and_asks_for_nothing(book: Book) -> None:

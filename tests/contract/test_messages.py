@@ -190,7 +190,13 @@ REFUSED: list[tuple[str, dict[str, Any], type[AgentMailError], dict[str, Any]]] 
         "nobody left",
         {"to": ["Nobody", "Dot"], "allow_partial": True},
         NoRecipients,
-        {"recipients": [{"name": "Nobody", "code": "agent_not_found"}, RETIRED]},
+        {"recipients": [{"name": "Nobody", "code": "agent_not_found"}, RETIRED], "suggestion": "list_agents"},
+    ),
+    (
+        "nobody left, but somebody near",
+        {"to": ["Marvni"], "allow_partial": True},
+        NoRecipients,
+        {"recipients": [{"name": "Marvni", "code": "agent_not_found", "near": ["Marvin"]}]},
     ),
     ("unknown sender", {"sender": "Nobody", "to": ["Bob"]}, AgentNotFound, {"agent_name": "Nobody"}),
     ("near sender", {"sender": "Marvni", "to": ["Bob"]}, AgentNotFound, {"near": ["Marvin"]}),
@@ -219,7 +225,7 @@ async def test_a_send_in_an_unknown_project_leaves_everything_as_it_was(office: 
     before = await database.dump()
     with pytest.raises(ProjectNotFound) as refused:
         await Office(office.app, office.caller, "offce").send("Ann", ["Bob"], idempotency_key="k")
-    assert refused.value.data == {"project_slug": "offce", "near": ["office"], "suggestion": "ensure_project"}
+    assert refused.value.data == {"project_slug": "offce", "near": ["office"], "suggestion": "list_projects"}
     assert await database.dump() == before
 
 

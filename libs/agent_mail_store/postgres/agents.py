@@ -1,4 +1,8 @@
-"""Agents on PostgreSQL. Who retires one holds its mailbox's lock, so that no send in flight reaches it afterwards."""
+"""Agents on PostgreSQL.
+
+Who retires one, or says who may write to it, holds its mailbox's lock: a send in flight is through before that is
+answered, or is decided again.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -58,6 +62,16 @@ class PostgresAgents(Agents):
         made = await self.register_free([name], agent)
         if made is not None:
             return made, "created"
+        if agent.contact_policy is not None:  # the mailbox before the row, as everybody does
+            await self._db.rows(
+                """
+                SELECT FROM mailboxes WHERE agent_id = (
+                    SELECT id FROM agents WHERE project_id = $1 AND name_key = lower($2 COLLATE "C")
+                ) FOR NO KEY UPDATE
+                """,
+                agent.project_id,
+                name,
+            )
         row = await self._db.the_row(
             """
             SELECT id, project_id, name, program, model, task_description, contact_policy, owner, registered_at,
@@ -126,6 +140,8 @@ class PostgresAgents(Agents):
         return None
 
     async def update(self, agent_id: AgentId, changes: AgentChanges) -> AgentRecord:
+        if changes.contact_policy is not None:
+            await self._db.rows("SELECT FROM mailboxes WHERE agent_id = $1 FOR NO KEY UPDATE", agent_id)
         row = await self._db.the_row(
             """
             UPDATE agents SET program = coalesce($2, program), model = coalesce($3, model),

@@ -54,6 +54,8 @@ class PostgresContacts(Contacts):
         stored = answered(found.request, accept, now)
         if stored is None:
             return found
+        if found.request.status == "accepted":
+            await _hold_mailbox(self._db, agent_id)
         await self._db.rows(
             "UPDATE contacts SET status = $2, decided_at = $3, expires_at = $4 WHERE id = $1",
             found.id,
@@ -126,8 +128,7 @@ class PostgresContacts(Contacts):
         return {(row["agent_id"], row["contact_id"]): row["id"] for row in rows}
 
     async def block(self, agent_id: AgentId, blocked_id: AgentId) -> tuple[datetime, bool]:
-        # Sends to it that have not looked yet wait for this block, and this for those that have.
-        await self._db.rows("SELECT FROM mailboxes WHERE agent_id = $1 FOR NO KEY UPDATE", agent_id)
+        await _hold_mailbox(self._db, agent_id)
         made = await self._db.row(
             """
             INSERT INTO blocks (agent_id, blocked_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING blocked_at
@@ -197,6 +198,11 @@ class PostgresContacts(Contacts):
             limit,
         )
         return [ContactEntry(*row) for row in rows]
+
+
+async def _hold_mailbox(db: Statements, agent_id: AgentId) -> None:
+    """Sends to the agent that have not looked yet wait for this transaction, and this one for those that have."""
+    await db.rows("SELECT FROM mailboxes WHERE agent_id = $1 FOR NO KEY UPDATE", agent_id)
 
 
 async def acquaintances(db: Statements, pairs: Collection[Pair]) -> dict[Pair, Acquaintance]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
+from agent_mail_core.admission import Acquaintance, Pair
 from agent_mail_core.deciding import decide
 from agent_mail_core.delivery import Delivered, Draft, Outgoing, Questions, SentMessage
 from agent_mail_core.errors import AgentMailError, TransactionConflict
@@ -42,6 +43,7 @@ async def deliver_together(db: Statements, team_id: TeamId, parcels: Sequence[Pa
     outcomes: dict[int, Outcome] = {}
     drafts: dict[int, Draft] = {}
     questions: dict[int, Questions] = {}
+    known: dict[Pair, Acquaintance] = {}
 
     def settle(number: int) -> None:
         try:
@@ -69,7 +71,9 @@ async def deliver_together(db: Statements, team_id: TeamId, parcels: Sequence[Pa
         settle(number)
     if drafts:
         numbers = list(drafts)
-        stored = await _store(db, team_id, list(drafts.values()), [parcels[number].body for number in numbers])
+        rests_on = {pair: known[pair] for number in questions.keys() & drafts for pair in questions[number].pairs}
+        bodies = [parcels[number].body for number in numbers]
+        stored = await _store(db, team_id, list(drafts.values()), bodies, rests_on)
         outcomes.update(zip(numbers, stored, strict=True))
     return [outcomes[number] for number in range(len(parcels))]
 
@@ -93,13 +97,20 @@ async def _answers_of_racers(db: Statements, team_id: TeamId, drafts: Mapping[in
 
 
 async def _store(
-    db: Statements, team_id: TeamId, drafts: Sequence[Draft], bodies: Sequence[StoredBody]
+    db: Statements,
+    team_id: TeamId,
+    drafts: Sequence[Draft],
+    bodies: Sequence[StoredBody],
+    known: Mapping[Pair, Acquaintance],
 ) -> list[Delivered]:
+    """Store what was decided, unless it rests on what is no longer so: `known`, and what `_new_ids` looks at."""
     shared = iter(await _threads(db, team_id, [draft for draft in drafts if not draft.begins_thread]))
     recipients = list({actor.agent.id: None for draft in drafts for actor, _ in draft.recipients})
     positions = await lock_mailboxes(db, recipients)
     new = await _new_ids(db, drafts)
     if len(positions) < len(recipients):
+        raise TransactionConflict
+    if known and await acquaintances(db, known) != known:
         raise TransactionConflict
     messages, begun, created_at = [], iter(new.thread_ids), new.created_at
     for message_id, draft, body in zip(new.message_ids, drafts, bodies, strict=True):
@@ -151,13 +162,15 @@ class _New:
 
 
 async def _new_ids(db: Statements, drafts: Sequence[Draft]) -> _New:
-    """New ids and the time, by a statement that begins under the locks and sees who has left, or has blocked.
+    """New ids and the time, by a statement that begins under the locks and sees who has left, blocked or closed.
 
-    Whoever leaves or blocks holds its mailbox, so that nothing reaches it once it has been answered. A project that is
-    deleted holds its row, and none of the mailboxes of others: it is held from here on.
+    Whoever leaves, blocks or sets its policy holds its mailbox, so that nothing reaches it in spite of that once it has
+    been answered. A project that is deleted holds its row, and none of the mailboxes of others: it is held from here
+    on.
     """
-    agent_ids = {draft.sender.agent.id for draft in drafts}
-    agent_ids.update(actor.agent.id for draft in drafts for actor, _ in draft.recipients)
+    agents = [draft.sender.agent for draft in drafts]
+    agents += [actor.agent for draft in drafts for actor, _ in draft.recipients]
+    agent_ids = {agent.id for agent in agents}
     project_ids = {draft.project_id for draft in drafts}
     row = await db.the_row(
         """
@@ -167,7 +180,8 @@ async def _new_ids(db: Statements, drafts: Sequence[Draft]) -> _New:
         SELECT ARRAY (SELECT nextval('messages_id_seq') FROM unnest($1::smallint[])) AS message_ids,
                ARRAY (SELECT nextval('threads_id_seq') FROM unnest($2::smallint[])) AS thread_ids,
                clock_timestamp() AS now,
-               (SELECT count(*) FROM agents WHERE id = ANY ($3::bigint[]) AND retired_at IS NULL) AS present,
+               ARRAY (SELECT id || ' ' || contact_policy FROM agents
+                      WHERE id = ANY ($3::bigint[]) AND retired_at IS NULL) AS present,
                (SELECT count(*) FROM held) AS projects,
                -- Not by pairs: what it costs to plan must not hang on how many there are, see $1.
                ARRAY (SELECT ARRAY[agent_id, blocked_id] FROM blocks
@@ -179,7 +193,7 @@ async def _new_ids(db: Statements, drafts: Sequence[Draft]) -> _New:
         list(agent_ids),
         list(project_ids),
     )
-    if row["projects"] < len(project_ids) or row["present"] < len(agent_ids):
+    if row["projects"] < len(project_ids) or set(row["present"]) != {f"{a.id} {a.contact_policy}" for a in agents}:
         raise TransactionConflict
     blocks = {(agent_id, blocked_id) for agent_id, blocked_id in row["blocks"]}
     if any(

@@ -25,6 +25,9 @@ class PostgresIdempotency(Idempotency):
         return answer
 
     async def keep(self, scope: IdempotencyScope, response: str) -> None:
+        await self.amend(scope, response)
+
+    async def amend(self, scope: IdempotencyScope, response: str) -> None:
         await self._db.the_row(
             """
             UPDATE idempotency_keys SET response = $6

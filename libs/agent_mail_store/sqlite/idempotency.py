@@ -1,6 +1,7 @@
 """Idempotency keys in SQLite. Whoever asks is the only writer, so a key that is free is held without a row."""
 
 from agent_mail_core.clock import MICROSECOND
+from agent_mail_core.errors import TransactionConflict
 from agent_mail_core.idempotency import KEPT_FOR, Idempotency, IdempotencyScope, StoredAnswer
 from agent_mail_core.ports import Clock
 from agent_mail_store.sqlite.statements import Statements
@@ -22,6 +23,17 @@ class SqliteIdempotency(Idempotency):
     async def keep(self, scope: IdempotencyScope, response: str) -> None:
         fingerprint = self._statements.held_keys.pop(scope)
         keep_answer(self._statements, scope, fingerprint, response, self._clock.microseconds())
+
+    async def amend(self, scope: IdempotencyScope, response: str) -> None:
+        found = self._statements.many(
+            """
+            UPDATE idempotency_keys SET response = ?
+            WHERE team_id = ? AND principal = ? AND agent_id = ? AND operation = ? AND key = ? RETURNING 1
+            """,
+            [(response, scope.team_id, scope.principal, scope.agent_id, scope.operation, scope.key)],
+        )
+        if not found:
+            raise TransactionConflict
 
 
 def stored_answer(statements: Statements, scope: IdempotencyScope, now: int) -> StoredAnswer | None:
