@@ -18,10 +18,10 @@ from pydantic import Field, PrivateAttr
 
 from agent_mail_core.activity import Activity, activity_of
 from agent_mail_core.agents import may_act_as, the_agent
-from agent_mail_core.errors import TooManyStreams
+from agent_mail_core.errors import ProjectNotFound, TooManyStreams
 from agent_mail_core.events import EventFilter, EventPosition
 from agent_mail_core.fields import AgentName, ProjectRef, Request, Result
-from agent_mail_core.ids import LARGEST_INTEGER, Principal, ProjectId, TeamId
+from agent_mail_core.ids import LARGEST_INTEGER, AgentId, Principal, ProjectId, TeamId
 from agent_mail_core.ports import App, Caller, Wakeup, inbox_topic
 from agent_mail_core.projects import the_project
 
@@ -54,9 +54,17 @@ class FeedPage:
     """Why the reader must begin anew: it has missed events. This page begins now."""
 
 
+EVENTS = "events:"
+
+
 def events_topic(project_id: ProjectId) -> str:
     """The wake-up topic of a project's events: publish it after a commit that wrote some."""
-    return f"events:{project_id}"
+    return f"{EVENTS}{project_id}"
+
+
+def events_of(topic: str) -> ProjectId | None:
+    """Of which project's events a wake-up topic tells; None for other topics."""
+    return ProjectId(int(topic.removeprefix(EVENTS))) if topic.startswith(EVENTS) else None
 
 
 class EventFeed:
@@ -66,6 +74,7 @@ class EventFeed:
         self._app = app
         self._caller = caller
         self._request = request
+        self._followed: AgentId | ProjectId | None = None
         self._position: EventPosition | None = None
         self._has_more = False
         self._is_behind = False
@@ -76,7 +85,7 @@ class EventFeed:
         Raises ProjectNotFound, AgentNotFound. An id of another epoch, one that is none, and one that is so old that
         events behind it have been removed begin anew.
         """
-        await self._wanted()
+        self._followed = _followed(await self._wanted())
         last_event_id = self._request.last_event_id
         async with self._app.store.read() as db:
             newest = await db.events.last_position()
@@ -85,7 +94,7 @@ class EventFeed:
                 position, reset = self._parsed(last_event_id)
                 if position is not None and position < await db.events.forgotten():
                     reset = "too_old"
-                elif position is not None and position > newest and position.transaction == newest.transaction == 0:
+                elif position is not None and position > newest:
                     reset = "unknown_id"
         self._position = newest if position is None or reset is not None else position
         self._has_more = reset is None and position is not None
@@ -94,10 +103,13 @@ class EventFeed:
     async def next(self, news: Wakeup, patience: float) -> FeedPage:
         """What comes next, as soon as there is some; without events after `patience` seconds, or when draining.
 
-        Raises ProjectNotFound, AgentNotFound once they are gone. `begin` comes first.
+        Raises ProjectNotFound, AgentNotFound once they are gone, also when others have their names now: who follows
+        those listens to another topic. `begin` comes first.
         """
         deadline = asyncio.get_running_loop().time() + patience
         wanted = await self._wanted()
+        if _followed(wanted) != self._followed:
+            raise ProjectNotFound(project_slug=self._request.project_slug, suggestion="get_project")
         while True:
             page = await self._look(wanted)
             remaining = deadline - asyncio.get_running_loop().time()
@@ -146,6 +158,10 @@ class EventFeed:
         if found[1] != self._app.store.identity.epoch:
             return None, "epoch"
         return EventPosition(int(found[2]), int(found[3])), None
+
+
+def _followed(wanted: EventFilter) -> AgentId | ProjectId | None:
+    return wanted.agent_id if wanted.agent_id is not None else wanted.project_id
 
 
 class FollowedEvents(Result):

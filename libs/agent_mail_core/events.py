@@ -7,6 +7,7 @@ which never skips an event that commits late.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -139,11 +140,22 @@ class Events(Protocol):
     """Store of events."""
 
     async def add(self, *events: NewEvent) -> None:
-        """Append them in order, each with its outbox row."""
+        """Append them in order, each with its outbox row.
+
+        Raises TransactionConflict when a project was deleted since this transaction found it, unless it is that which
+        is told: what caused the event must not be left in it, and who tries again finds the project unknown.
+        """
         ...
 
     async def of_agent(self, agent_id: AgentId, limit: int) -> list[EventRecord]:
         """What the agent did last, newest first."""
+        ...
+
+    async def marks(self, project_ids: Sequence[ProjectId]) -> dict[ProjectId, int]:
+        """A number for each project, another one once an event was added; those that have none left out.
+
+        An event that commits after 50 later ones may leave it as it is: only for who also looks from time to time.
+        """
         ...
 
     async def after(self, position: EventPosition, wanted: EventFilter, limit: int) -> EventSlice:

@@ -15,9 +15,10 @@ from agent_mail_core.agents import AgentRecord
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
 from agent_mail_core.errors import ProductNotFound
 from agent_mail_core.events import EventKind, NewEvent
-from agent_mail_core.fields import Cursor, Description, Line, PageSize, ProjectRef, Request, Result
+from agent_mail_core.fields import Cursor, Description, Line, PageSize, ProjectRef, Request, Result, is_blank
 from agent_mail_core.ids import AgentId, MessageId, ProductId, TeamId
 from agent_mail_core.messages import MessageRecord
+from agent_mail_core.pages import PAGE_CHARACTERS
 from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.projects import Project, ProjectRecord, project_result, the_project
 from agent_mail_core.suggestions import near_names
@@ -25,17 +26,25 @@ from agent_mail_core.suggestions import near_names
 MAX_PROJECTS = 100
 """Of a product, so that every list of them fits an answer."""
 
+PRODUCTS_AT_ONCE = 10
+"""Whose projects are read together for a list."""
+
 NEAR_NAME_POOL = 1000
+
+
+NAME_LENGTH = 100
 
 
 def _name(text: str) -> str:
     name = unicodedata.normalize("NFC", text).strip()
-    if not name:
+    if is_blank(name):
         raise PydanticCustomError("blank", "must not be blank")
+    if len(name) > NAME_LENGTH:
+        raise PydanticCustomError("too_long", "must have at most 100 characters once normalized (NFC)")
     return name
 
 
-ProductName = Annotated[Line, Field(min_length=1, max_length=100), AfterValidator(_name)]
+ProductName = Annotated[Line, Field(min_length=1, max_length=NAME_LENGTH), AfterValidator(_name)]
 """A product's name, compared exactly once normalized (NFC, no blanks around it)."""
 
 
@@ -208,9 +217,24 @@ async def list_products(app: App, caller: Caller, request: ListProducts) -> Prod
     last = open_list_cursor(app.store.identity, scope, request.cursor, str)
     async with app.store.read() as db:
         rows = await db.products.page(caller.team_id, str(last[0]) if last else None, request.limit + 1)
-        page = rows[: request.limit]
-        projects = await db.products.projects([record.id for record in page])
+        products = await _shown_page(db, rows[: request.limit])
     return ProductPage(
-        products=[product_result(record, projects.get(record.id, [])) for record in page],
-        next_cursor=list_cursor(app.store.identity, scope, [page[-1].name]) if len(rows) > len(page) else None,
+        products=products,
+        next_cursor=list_cursor(app.store.identity, scope, [products[-1].name]) if len(rows) > len(products) else None,
     )
+
+
+async def _shown_page(db: Transaction, records: Sequence[ProductRecord]) -> list[Product]:
+    """As many of these, at least one, as have projects for a page: those of a hundred products may take 50 MB."""
+    page: list[Product] = []
+    characters = 0
+    for begin in range(0, len(records), PRODUCTS_AT_ONCE):
+        some = records[begin : begin + PRODUCTS_AT_ONCE]
+        projects = await db.products.projects([record.id for record in some])
+        for record in some:
+            product = product_result(record, projects.get(record.id, []))
+            characters += sum(len(each.human_key) + len(each.description or "") for each in product.projects)
+            if page and characters > PAGE_CHARACTERS:
+                return page
+            page.append(product)
+    return page

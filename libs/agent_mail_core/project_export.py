@@ -46,8 +46,8 @@ class ProjectExports(Protocol):
         """The highest id of its messages; 0 without any."""
         ...
 
-    async def threads(self, project_id: ProjectId, after: ThreadId, limit: int) -> list[ThreadRecord]:
-        """By id."""
+    async def threads(self, project_id: ProjectId, last: MessageId, after: ThreadId, limit: int) -> list[ThreadRecord]:
+        """By id, without those that began after the message `last`."""
         ...
 
     async def rows(self, section: Section, project_id: ProjectId, after: int, limit: int) -> list[ExportRow]:
@@ -157,7 +157,7 @@ async def _records(
         if len(agents) < PAGE_ROWS:
             break
         after_name = agents[-1].name.lower()
-    async for thread in _threads(app, caller, project):
+    async for thread in _threads(app, caller, project, last):
         yield "thread", {"thread_id": thread.key, "subject": thread.subject, "created_at": thread.created_at}
         async for message in _messages(app, caller, project, thread, last, include_bcc):
             yield "message", message
@@ -174,12 +174,12 @@ async def _records(
             after = rows[-1]["id"]
 
 
-async def _threads(app: App, caller: Caller, project: ProjectRecord) -> AsyncIterator[ThreadRecord]:
+async def _threads(app: App, caller: Caller, project: ProjectRecord, last: MessageId) -> AsyncIterator[ThreadRecord]:
     after = ThreadId(0)
     while True:
         async with app.store.read() as db:
             await _still_there(db, caller, project)
-            threads = await db.project_exports.threads(project.id, after, PAGE_ROWS)
+            threads = await db.project_exports.threads(project.id, last, after, PAGE_ROWS)
         for thread in threads:
             yield thread
         if len(threads) < PAGE_ROWS:

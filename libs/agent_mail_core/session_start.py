@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from agent_mail_core.agents import Agent, agent_result
+from agent_mail_core.errors import TooManyReservations
 from agent_mail_core.fields import (
     Description,
     HumanKey,
@@ -70,10 +71,7 @@ async def start_session(app: App, caller: Caller, request: StartSession) -> Star
     await _check_paths(app, request)
     started = await _register(app, caller, request)
     slug, name = started.project.slug, started.agent.name
-    reservations = Reserved(granted=[], conflicts=[])
-    if request.reserve_paths:
-        wanted = ReserveFile(project_slug=slug, agent_name=name, paths=request.reserve_paths)
-        reservations = await reserve_file(app, caller, wanted)
+    reservations = await _reserve(app, caller, slug, name, request.reserve_paths)
     look = CheckInbox(
         project_slug=slug, agent_name=name, limit=request.inbox_limit, include_bodies=request.include_bodies
     )
@@ -82,6 +80,16 @@ async def start_session(app: App, caller: Caller, request: StartSession) -> Star
     if request.agent_name is None:
         hint = f"You are {name} now. Next time pass agent_name={name!r}, or you are given another name and inbox."
     return StartedSession(**dict(started), reservations=reservations, inbox=inbox, hint=hint)
+
+
+async def _reserve(app: App, caller: Caller, slug: str, name: str, paths: list[str]) -> Reserved:
+    """What of it could be had. Who has just been given a name must learn it, whatever becomes of its paths."""
+    if not paths:
+        return Reserved(granted=[], conflicts=[])
+    try:
+        return await reserve_file(app, caller, ReserveFile(project_slug=slug, agent_name=name, paths=paths))
+    except TooManyReservations as error:
+        return Reserved(granted=[], conflicts=[], hint=f"Nothing is reserved. {error.message}")
 
 
 async def _check_paths(app: App, request: StartSession) -> None:

@@ -125,6 +125,16 @@ async def test_an_id_that_is_none_begins_anew(office: Office, given: str) -> Non
         assert await reader.kinds(patience=0) == []
 
 
+@pytest.mark.parametrize("ahead", ["1000000000-0", "1000000000-7", f"{2**63 - 1}-{2**63 - 1}"])
+async def test_an_id_ahead_of_all_there_is_begins_anew(office: Office, ahead: str) -> None:
+    """Going on behind it would tell nothing for ever, or on SQLite everything again and again."""
+    async with following(office, last_event_id=f"{office.app.store.identity.epoch}-{ahead}") as reader:
+        assert reader.reset == "unknown_id"
+        await office.send("Ann", ["Bob"])
+        assert await reader.kinds() == ["message.sent"]
+        assert await reader.kinds(patience=0) == []
+
+
 async def test_an_id_before_events_that_were_removed_is_too_old(office: Office, database: Database) -> None:
     async with following(office) as reader:
         old = reader.last_id
@@ -148,6 +158,16 @@ async def test_it_ends_with_the_project(office: Office) -> None:
         await asyncio.sleep(0)
         await delete_project(office.app, office.caller, DeleteProject(project_slug=office.slug))
         assert await waiting == ["project.deleted"]
+        with pytest.raises(ProjectNotFound):
+            await reader.next()
+
+
+@pytest.mark.parametrize("agent_name", [None, "Ann"])
+async def test_it_does_not_go_on_in_another_project_of_the_name(office: Office, agent_name: str | None) -> None:
+    async with following(office, agent_name=agent_name) as reader:
+        await delete_project(office.app, office.caller, DeleteProject(project_slug=office.slug))
+        await office.ensure(office.slug)
+        await office.register("Ann")
         with pytest.raises(ProjectNotFound):
             await reader.next()
 

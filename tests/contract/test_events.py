@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent_mail_core.errors import AgentNameTaken, NotARecipient, RecipientsUnknown
+from agent_mail_core.errors import AgentNameTaken, NotARecipient, RecipientsUnknown, TransactionConflict
 from agent_mail_core.events import ARCHIVE_TOPIC, NewEvent
 from agent_mail_core.ids import AgentId, MessageId, ProjectId
 from agent_mail_core.ports import Store
@@ -184,6 +184,22 @@ async def test_an_agents_events_come_newest_first_as_they_were_written(office: O
     assert last[0].id > last[1].id
     assert last[0].created_at >= last[1].created_at
     assert last[0].created_at.utcoffset() is not None
+
+
+async def test_after_its_deletion_a_project_gets_no_event_but_of_that(office: Office, database: Database) -> None:
+    async with office.app.store.read() as db:
+        project = await db.projects.find(TEAM, office.slug)
+    assert project is not None
+    await office.call("delete_project", project_slug=office.slug)
+    before = await database.dump()
+    other = await office.ensure("other")
+    assert other.created
+    late, told = (NewEvent(kind, TEAM, project.id) for kind in ("agent.updated", "project.deleted"))
+    for events in ([late], [told, late]):
+        with pytest.raises(TransactionConflict):
+            async with office.app.store.write() as db:
+                await db.events.add(*events)
+    assert len((await database.dump())["events"]) == len(before["events"]) + 1  # that of the other project
 
 
 async def test_an_event_of_no_project_is_not_stored(store: Store, database: Database) -> None:

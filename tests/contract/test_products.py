@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from pydantic import ValidationError
 
+from agent_mail_core import products
 from agent_mail_core.errors import (
     AgentNotFound,
     AgentNotYours,
@@ -43,6 +45,16 @@ async def test_the_same_name_gives_the_same_product_and_a_description_replaces_t
     assert (first.product.description, again.product.description) == (None, "All of it")
     assert (await office.call("ensure_product", name="Shop")).product == again.product
     assert (await office.call("ensure_product", name="shop")).created
+
+
+@pytest.mark.parametrize(
+    "name", ["\u0958" * 60, "a" * 101, "\u200b", " "], ids=["longer-as-nfc", "long", "unseen", "blank"]
+)
+async def test_a_name_is_one_to_100_characters_as_it_is_stored(office: Office, name: str) -> None:
+    with pytest.raises(ValidationError):
+        await office.call("ensure_product", name=name)
+    longest = "\u0958" * 50  # normalized it has twice as many
+    assert len((await office.call("ensure_product", name=longest)).product.name) == 100
 
 
 async def test_of_racing_callers_one_makes_the_product(workers: list[App], office: Office) -> None:
@@ -90,6 +102,19 @@ async def test_products_are_listed_in_order_page_by_page(office: Office, shop: s
     assert [project.slug for project in listed[0].products[1].projects] == ["office", "store"]
     with pytest.raises(InvalidCursor):
         await office.call("list_projects", cursor=listed[0].next_cursor)
+
+
+async def test_a_page_of_products_ends_early_when_their_projects_are_long(
+    office: Office, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"P{number:02}" for number in range(13)]
+    for name in names:
+        await office.call("ensure_product", name=name)
+        await office.call("link_project", product_name=name, project_slug="office")
+    monkeypatch.setattr(products, "PAGE_CHARACTERS", 4 * len("office"))
+    listed = [page.products async for page in pages(lambda **more: office.call("list_products", limit=12, **more))]
+    assert [len(page) for page in listed] == [4, 4, 4, 2]
+    assert [product.name for page in listed for product in page] == [*names, shop]
 
 
 async def test_its_inbox_holds_the_mail_of_all_its_projects_newest_first(

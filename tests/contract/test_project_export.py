@@ -160,7 +160,9 @@ async def test_what_is_sent_after_it_began_is_left_out(office: Office) -> None:
     await office.send("Ann", ["Bob"], thread_id="T-1", subject="before")
     export = await export_project(office.app, office.caller, ExportProject(project_slug=office.slug))
     await office.send("Ann", ["Bob"], thread_id="T-1", subject="after")
+    await office.send("Ann", ["Bob"], thread_id="T-2", subject="after")
     document = json.loads(b"".join([piece async for piece in export.chunks()]))
+    assert [thread["thread_id"] for thread in document["threads"]] == ["T-1"]
     assert [message["subject"] for message in document["threads"][0]["messages"]] == ["before"]
 
 

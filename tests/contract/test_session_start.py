@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from agent_mail_core import reserving
 from agent_mail_core.errors import AgentNameTaken, IdempotencyConflict, InvalidPath
 from agent_mail_core.ports import App
 from agent_mail_core.session_start import StartedSession
 from tests.contract.databases import Database
-from tests.contract.leasing import patterns, release
+from tests.contract.leasing import patterns, release, reserve
 from tests.contract.office import Office, subjects
 from tests.contract.test_races import outcomes, row_counts
 
@@ -31,6 +32,17 @@ async def test_a_newcomer_has_all_it_needs(office: Office) -> None:
     assert (begun.agent.task_description, begun.created, begun.replayed) == ("The cart", True, False)
     assert patterns(begun.reservations.granted) == ["src", "src/a"]
     assert (begun.inbox.messages, begun.inbox.unread_count) == ([], 0)
+
+
+async def test_who_can_reserve_nothing_any_more_still_learns_its_name(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await reserve(office, "Bob", "docs")
+    monkeypatch.setattr(reserving, "MAX_RESERVATIONS", 1)
+    begun = await start(office, reserve_paths=["src"])
+    assert (begun.created, begun.reservations.granted, begun.reservations.conflicts) == (True, [], [])
+    assert begun.reservations.hint is not None
+    assert begun.reservations.hint.startswith("Nothing is reserved. This project has as many reservations")
 
 
 async def test_who_comes_back_finds_its_mail_and_renews_its_paths(office: Office) -> None:

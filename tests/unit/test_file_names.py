@@ -31,6 +31,8 @@ from agent_mail_core.file_names import LONGEST, OCTETS, media_type_of, safe_file
         ("nul.txt", "_nul.txt"),
         ("COM1", "_COM1"),
         ("com¹.tar.gz", "_com¹.tar.gz"),
+        ("nul .txt", "_nul .txt"),
+        ("CONIN$", "_CONIN$"),
         ("common", "common"),
         ("e\u0301", "é"),
     ],

@@ -21,7 +21,19 @@ SECRETS = [
     "0123456789abcdef" * 4,
     "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----",
     "-----BEGIN OPENSSH PRIVATE KEY-----\nno end",
+    "ghs_" + "a1B2" * 130,
+    "eyJhbGciOiJIUzI1NiJ9." + "eyJz" * 2600 + ".c2lnbmF0dXJl",
 ]
+
+KEY_LINES = "MIIEpAIBAAKCAQEA7bq0n8\n" * 30
+KEYS = {
+    "with headers": f"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0\n\n{KEY_LINES}"
+    "-----END RSA PRIVATE KEY-----",
+    "with a comment": f"-----BEGIN PGP PRIVATE KEY BLOCK-----\nComment: a-b\n\n{KEY_LINES}"
+    "-----END PGP PRIVATE KEY BLOCK-----",
+    "quoted": "-----BEGIN PRIVATE KEY-----\n> " + KEY_LINES.replace("\n", "\n> ") + "-----END PRIVATE KEY-----",
+    "in a string": "-----BEGIN PRIVATE KEY-----\\n" + KEY_LINES.replace("\n", "\\n") + "-----END PRIVATE KEY-----",
+}
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: secret[:12])
@@ -34,10 +46,37 @@ def test_a_secret_goes(secret: str, around: str) -> None:
     assert scrubber.replaced["secret"] >= 1
 
 
+@pytest.mark.parametrize("name", KEYS)
+def test_a_private_key_goes_to_its_end_and_no_further(name: str) -> None:
+    assert Scrubber().text(f"The key:\n{KEYS[name]}\nKeep it.") == "The key:\n[secret]\nKeep it."
+
+
+def test_two_keys_are_two_secrets_and_what_stands_between_them_stays() -> None:
+    key = KEYS["with headers"]
+    assert Scrubber().text(f"{key} and {key}") == "[secret] and [secret]"
+
+
 @pytest.mark.parametrize(
     "text, scrubbed",
     [
         ("password=hunter22", "password=[secret]"),
+        ("DB_PASSWORD=P@ssw0rd123!", "DB_PASSWORD=[secret]"),
+        ("password=ab,cdefgh;i>j", "password=[secret]"),
+        ("password: abc", "password: [secret]"),
+        ('passphrase = "correct horse battery staple".', 'passphrase = "[secret]".'),
+        ("{'password': 'it is', 'user': 'ann'}", "{'password': '[secret]', 'user': 'ann'}"),
+        ("**password**: hunter22, `token`: `hunter22`", "**password**: [secret] `token`: `[secret]`"),
+        ("mysql --password hunter22 -u ann", "mysql --password [secret] -u ann"),
+        ("<password>hunter22</password>", "<password>[secret]</password>"),
+        ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic [secret]"),
+        ("authorization: Bearer abc123", "authorization: Bearer [secret]"),
+        ("Authorization: token abc123", "Authorization: token [secret]"),
+        ("postgres://ann:pw@db:5432/x", "postgres://ann:[secret]@db:5432/x"),
+        ("postgres://ann:p@ss@db.internal/x", "postgres://ann:[secret]@db.internal/x"),
+        ("https://ann:it's-,;a>b@host/x", "https://ann:[secret]@host/x"),
+        ("redis://:hunter2@cache:6379/0", "redis://:[secret]@cache:6379/0"),
+        ("https://hooks.slack.com/services/T0A/B0B/Xx0123456789", "https://hooks.slack.com/services/[secret]"),
+        ("a@xn--e1afmkfd.xn--p1ai and b@m\u00fcller.de", "[email] and [email]"),
         ("DB_PASSWORD: 'hunter22'", "DB_PASSWORD: '[secret]'"),
         ('{"api_key": "abcd1234"}', '{"api_key": "[secret]"}'),
         ("export TOKEN=abcd1234", "export TOKEN=[secret]"),
@@ -68,6 +107,9 @@ def test_it_is_replaced_by_what_it_was(text: str, scrubbed: str) -> None:
         "libs/agent_mail_core/events.py:12:3",
         "thread FEAT-123",
         "am_i_late and skip-this-one",
+        "http://localhost:8080/users/@ann",
+        "basic understanding and bearer instruments",
+        "-----BEGIN CERTIFICATE-----",
     ],
 )
 def test_what_is_none_stays(text: str) -> None:
@@ -111,6 +153,14 @@ def test_texts_inside_values_are_scrubbed_and_counted() -> None:
         "_eyJaaaa",
         "_eyJaaaaaaaa.a",
         "_SG.aaaaaaaa",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "-----BEGIN RSA PRIVATE KEY----- - ",
+        "token='",
+        'secret="a',
+        "<token>a",
+        "authorization: ",
+        "--token ",
+        "a@xn--",
     ],
 )
 def test_hostile_texts_take_about_as_long_as_prose(piece: str) -> None:

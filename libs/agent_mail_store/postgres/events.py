@@ -4,8 +4,10 @@ A follower reads only what older transactions than all that run have written: no
 """
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 
+from agent_mail_core.errors import TransactionConflict
 from agent_mail_core.events import (
     ARCHIVE_TOPIC,
     FIRST_POSITION,
@@ -85,17 +87,21 @@ class PostgresEvents(Events):
     async def add(self, *events: NewEvent) -> None:
         if not events:
             return
-        await self._db.rows(
+        # A deletion under way is waited for here, as it would be for the foreign key.
+        rows = await self._db.rows(
             """
-            WITH added AS (
+            WITH held AS (
+                SELECT id FROM projects WHERE id = ANY ($2::bigint[]) AND deleted_at IS NULL ORDER BY id FOR KEY SHARE
+            ), added AS (
                 INSERT INTO events (team_id, project_id, kind, agent_id, message_id, data)
                 SELECT team_id, project_id, kind, agent_id, message_id, data::jsonb
                 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])
                     WITH ORDINALITY AS e (team_id, project_id, kind, agent_id, message_id, data, place)
+                WHERE project_id IN (SELECT id FROM held) OR kind = 'project.deleted'
                 ORDER BY place
                 RETURNING id
             )
-            INSERT INTO outbox (event_id, topic) SELECT id, $7 FROM added ORDER BY id
+            INSERT INTO outbox (event_id, topic) SELECT id, $7 FROM added ORDER BY id RETURNING 1
             """,
             [event.team_id for event in events],
             [event.project_id for event in events],
@@ -105,6 +111,8 @@ class PostgresEvents(Events):
             [json.dumps(event.data) for event in events],
             ARCHIVE_TOPIC,
         )
+        if len(rows) < len(events):
+            raise TransactionConflict
 
     async def of_agent(self, agent_id: AgentId, limit: int) -> list[EventRecord]:
         rows = await self._db.rows(
@@ -126,6 +134,21 @@ class PostgresEvents(Events):
             )
             for row in rows
         ]
+
+    async def marks(self, project_ids: Sequence[ProjectId]) -> dict[ProjectId, int]:
+        # Of the last fifty, not the last alone: one that commits late may stand before others.
+        rows = await self._db.rows(
+            """
+            SELECT w.id AS project_id, sum(last.id)::bigint AS mark
+            FROM unnest($1::bigint[]) AS w (id)
+            CROSS JOIN LATERAL (
+                SELECT e.id FROM events e WHERE e.project_id = w.id ORDER BY e.xact DESC, e.id DESC LIMIT 50
+            ) AS last
+            GROUP BY w.id
+            """,
+            list(project_ids),
+        )
+        return {row["project_id"]: row["mark"] for row in rows}
 
     async def after(self, position: EventPosition, wanted: EventFilter, limit: int) -> EventSlice:
         scope, scope_id = _scope(wanted)

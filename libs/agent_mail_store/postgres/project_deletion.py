@@ -61,6 +61,14 @@ _STEPS = (
     WHERE id IN (SELECT id FROM agents WHERE project_id = $1 AND program <> 'deleted' ORDER BY id LIMIT $2) RETURNING 1
     """,
 )
+# What ties a project and its agents to others. It goes with the deletion, and once more with the purge: a contact, for
+# one, may be made at that moment by an agent of another project.
+_TIES = (
+    "DELETE FROM product_projects WHERE project_id = $1",
+    "DELETE FROM webhooks WHERE project_id = $1",
+    "DELETE FROM contacts c USING agents a WHERE a.project_id = $1 AND a.id IN (c.agent_id, c.contact_id)",
+    "DELETE FROM blocks b USING agents a WHERE a.project_id = $1 AND a.id IN (b.agent_id, b.blocked_id)",
+)
 _ATTACHMENTS_A_STEP = 20
 """They bring up to 10 MiB each."""
 
@@ -99,12 +107,7 @@ class PostgresProjectDeletions(ProjectDeletions):
             "UPDATE agents SET retired_at = clock_timestamp() WHERE project_id = $1 AND retired_at IS NULL", project_id
         )
         for statement in (
-            "DELETE FROM product_projects WHERE project_id = $1",
-            "DELETE FROM webhooks WHERE project_id = $1",
-            """
-            DELETE FROM contacts c USING agents a WHERE a.project_id = $1 AND a.id IN (c.agent_id, c.contact_id)
-            """,
-            "DELETE FROM blocks b USING agents a WHERE a.project_id = $1 AND a.id IN (b.agent_id, b.blocked_id)",
+            *_TIES,
             # Through the threads: who got mail of a project takes part in one, and those of other projects are few.
             """
             WITH gone AS (
@@ -189,7 +192,10 @@ class PostgresProjectDeletions(ProjectDeletions):
 
     async def _strip(self, project_id: ProjectId) -> None:
         """What stays tells nothing but names."""
-        await self._db.rows("DELETE FROM lease_counters WHERE project_id = $1", project_id)
-        await self._db.rows("DELETE FROM webhooks WHERE project_id = $1", project_id)  # added while it was deleted
-        await self._db.rows("DELETE FROM embedding_positions WHERE project_id = $1", project_id)
-        await self._db.rows("UPDATE projects SET deleted_key = NULL, description = NULL WHERE id = $1", project_id)
+        for statement in (
+            *_TIES,
+            "DELETE FROM lease_counters WHERE project_id = $1",
+            "DELETE FROM embedding_positions WHERE project_id = $1",
+            "UPDATE projects SET deleted_key = NULL, description = NULL WHERE id = $1",
+        ):
+            await self._db.rows(statement, project_id)

@@ -59,14 +59,18 @@ class PostgresProjectExports(ProjectExports):
         )
         return MessageId(row["last"])
 
-    async def threads(self, project_id: ProjectId, after: ThreadId, limit: int) -> list[ThreadRecord]:
+    async def threads(self, project_id: ProjectId, last: MessageId, after: ThreadId, limit: int) -> list[ThreadRecord]:
         rows = await self._db.rows(
             """
             SELECT id, project_id, key, subject, message_count, last_message_id, last_message_at, created_at
-            FROM threads WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3
+            FROM threads t
+            WHERE project_id = $1 AND id > $2
+              AND coalesce((SELECT min(id) FROM messages WHERE thread_id = t.id), 0) <= $3
+            ORDER BY id LIMIT $4
             """,
             project_id,
             after,
+            last,
             limit,
         )
         return [ThreadRecord(*row) for row in rows]

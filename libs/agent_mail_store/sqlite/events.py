@@ -1,10 +1,12 @@
 """Events in SQLite: rowids are in commit order, because there is one writer."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import orjson
 
 from agent_mail_core.clock import MICROSECOND, from_microseconds
+from agent_mail_core.errors import TransactionConflict
 from agent_mail_core.events import (
     ARCHIVE_TOPIC,
     FIRST_POSITION,
@@ -59,6 +61,10 @@ class SqliteEvents(Events):
 
     async def add(self, *events: NewEvent) -> None:
         for event in events:
+            if event.kind != "project.deleted" and not self._statements.row(
+                "SELECT 1 FROM projects WHERE id = ? AND deleted_at IS NULL", (event.project_id,)
+            ):
+                raise TransactionConflict
             add_event(self._statements, event, self._clock.microseconds())
 
     async def of_agent(self, agent_id: AgentId, limit: int) -> list[EventRecord]:
@@ -73,6 +79,17 @@ class SqliteEvents(Events):
             EventRecord(event_id, kind, agent, message_id, orjson.loads(data), from_microseconds(created_at))
             for event_id, kind, agent, message_id, data, created_at in rows
         ]
+
+    async def marks(self, project_ids: Sequence[ProjectId]) -> dict[ProjectId, int]:
+        rows = self._statements.rows(
+            """
+            SELECT w.value, last.id
+            FROM json_each(?) w
+            JOIN events last ON last.id = (SELECT max(e.id) FROM events e WHERE e.project_id = w.value)
+            """,
+            (orjson.dumps(project_ids).decode(),),
+        )
+        return {ProjectId(project_id): event_id for project_id, event_id in rows}
 
     async def after(self, position: EventPosition, wanted: EventFilter, limit: int) -> EventSlice:
         scope, scope_id = _scope(wanted)

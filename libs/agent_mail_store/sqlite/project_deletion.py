@@ -63,6 +63,16 @@ _STEPS = (
     WHERE id IN (SELECT id FROM agents WHERE project_id = ?1 AND program <> 'deleted' ORDER BY id LIMIT ?2) RETURNING 1
     """,
 )
+# What ties a project and its agents to others. It goes with the deletion, and once more with the purge: a contact, for
+# one, is asked for after the send that needs it was refused, and the project may be deleted between the two.
+_TIES = (
+    "DELETE FROM product_projects WHERE project_id = ?1",
+    "DELETE FROM webhooks WHERE project_id = ?1",
+    "DELETE FROM contacts WHERE agent_id IN (SELECT id FROM agents WHERE project_id = ?1)",
+    "DELETE FROM contacts WHERE contact_id IN (SELECT id FROM agents WHERE project_id = ?1)",
+    "DELETE FROM blocks WHERE agent_id IN (SELECT id FROM agents WHERE project_id = ?1)",
+    "DELETE FROM blocks WHERE blocked_id IN (SELECT id FROM agents WHERE project_id = ?1)",
+)
 _ATTACHMENTS_A_STEP = 20
 """They bring up to 10 MiB each."""
 
@@ -90,14 +100,7 @@ class SqliteProjectDeletions(ProjectDeletions):
         self._statements.rows(
             "UPDATE agents SET retired_at = ?2 WHERE project_id = ?1 AND retired_at IS NULL", (project_id, now)
         )
-        for statement in (
-            "DELETE FROM product_projects WHERE project_id = ?1",
-            "DELETE FROM webhooks WHERE project_id = ?1",
-            "DELETE FROM contacts WHERE agent_id IN (SELECT id FROM agents WHERE project_id = ?1)",
-            "DELETE FROM contacts WHERE contact_id IN (SELECT id FROM agents WHERE project_id = ?1)",
-            "DELETE FROM blocks WHERE agent_id IN (SELECT id FROM agents WHERE project_id = ?1)",
-            "DELETE FROM blocks WHERE blocked_id IN (SELECT id FROM agents WHERE project_id = ?1)",
-        ):
+        for statement in _TIES:
             self._statements.rows(statement, (project_id,))
         # Through the threads: who got mail of a project takes part in one, and those of other projects are few.
         gone = self._statements.rows(
@@ -178,8 +181,8 @@ class SqliteProjectDeletions(ProjectDeletions):
     def _strip(self, project_id: ProjectId) -> None:
         """What stays tells nothing but names."""
         for statement in (
+            *_TIES,
             "DELETE FROM lease_counters WHERE project_id = ?",
-            "DELETE FROM webhooks WHERE project_id = ?",
             "DELETE FROM embedding_positions WHERE project_id = ?",
             "UPDATE projects SET deleted_key = NULL, description = NULL WHERE id = ?",
         ):

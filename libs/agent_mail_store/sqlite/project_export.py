@@ -71,13 +71,15 @@ class SqliteProjectExports(ProjectExports):
         rows = self._statements.rows("SELECT coalesce(max(id), 0) FROM messages WHERE project_id = ?", (project_id,))
         return MessageId(rows[0][0])
 
-    async def threads(self, project_id: ProjectId, after: ThreadId, limit: int) -> list[ThreadRecord]:
+    async def threads(self, project_id: ProjectId, last: MessageId, after: ThreadId, limit: int) -> list[ThreadRecord]:
         rows = self._statements.rows(
             """
             SELECT id, project_id, key, subject, message_count, last_message_id, last_message_at, created_at
-            FROM threads WHERE project_id = ? AND id > ? ORDER BY id LIMIT ?
+            FROM threads t
+            WHERE project_id = ? AND id > ? AND coalesce((SELECT min(id) FROM messages WHERE thread_id = t.id), 0) <= ?
+            ORDER BY id LIMIT ?
             """,
-            (project_id, after, limit),
+            (project_id, after, last, limit),
         )
         return [
             ThreadRecord(
