@@ -26,7 +26,7 @@ def operations_page() -> str:
         MADE,
         "",
         "Each is a REST call and, by the same name and with the same arguments, an MCP tool, unless it says REST only;"
-        " ★ is also in the short list `/mcp?toolset=core`.",
+        " ★ is also in the short list `/mcp?toolset=core`, through which every other tool can be called too.",
         "A running server shows the same at `/docs`, with types, limits and examples, and at `/openapi.json`.",
         "`GET /metrics` gives the counters in Prometheus' text format.",
         "Arguments with `?` may be left out; `= value` is what is then taken.",

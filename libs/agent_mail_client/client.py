@@ -139,6 +139,7 @@ def _api_error(response: httpx.Response) -> ApiError:
 
 
 def _routes(description: Mapping[str, Any]) -> dict[str, Route]:
+    """All but those whose answer does not end."""
     return {
         operation["operationId"]: Route(
             method.upper(),
@@ -148,6 +149,7 @@ def _routes(description: Mapping[str, Any]) -> dict[str, Route]:
         )
         for path, methods in description["paths"].items()
         for method, operation in methods.items()
+        if not any("text/event-stream" in answer.get("content", ()) for answer in operation["responses"].values())
     }
 
 

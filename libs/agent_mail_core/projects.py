@@ -100,9 +100,8 @@ def normal_ref(ref: str) -> str:
 async def project_not_found(db: Transaction, caller: Caller, ref: str) -> ProjectNotFound:
     """The error for an unknown project, with the names that it may have meant."""
     near = near_names(ref, await db.projects.slugs(caller.team_id, NEAR_NAME_POOL))
-    return ProjectNotFound(
-        f"There is no project {ref!r}.", project_slug=ref, near=near or None, suggestion="ensure_project"
-    )
+    suggestion = "list_projects" if near else "ensure_project"
+    return ProjectNotFound(f"There is no project {ref!r}.", project_slug=ref, near=near or None, suggestion=suggestion)
 
 
 async def the_project(db: Transaction, caller: Caller, ref: str) -> ProjectRecord:

@@ -55,7 +55,11 @@ class WatchProject(Request):
 
 
 async def project_topics(app: App, caller: Caller, request: WatchProject) -> tuple[str, ...]:
-    """The wake-up topics of what happens in a project. Not all that happens wakes anybody: look from time to time."""
+    """The wake-up topics of what happens in a project.
+
+    Not all that happens wakes anybody: for that `project_watch` does, within a second. What runs out is not an event
+    before somebody has closed it: look from time to time.
+    """
     async with app.store.read() as db:
         project = await the_project(db, caller, request.project_slug)
     return (events_topic(project.id), leases_topic(project.id))

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from agent_mail_core.errors import Invalid, MalformedRequest
 from agent_mail_core.fields import Request
@@ -144,14 +145,32 @@ def _problem(pointer: str, message: str, kind: str, suggestion: str | None = Non
     return problem
 
 
+def problem_words(item: ErrorDetails) -> str:
+    """What is wrong with an argument.
+
+    Pydantic speaks of items where the length of a text is checked after a function of ours, and of bytes for base64.
+    """
+    context = item.get("ctx", {})
+    match item["type"], context.get("field_type"):
+        case "too_short", "Value":
+            count = context["min_length"]
+            return f"String should have at least {count} character{'s' if count > 1 else ''}"
+        case "too_long", "Value":
+            return f"String should have at most {context['max_length']} characters"
+        case "bytes_type", _:
+            return "Input should be a valid string"
+        case _:
+            return item["msg"].removeprefix("Value error, ")
+
+
 def _invalid(operation: Operation, error: ValidationError) -> Invalid:
     problems = [
         _problem(
             "".join(f"/{_pointer_part(part)}" for part in item["loc"]),
-            item["msg"].removeprefix("Value error, "),
+            problem_words(item),
             item["type"],
         )
-        for item in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_PROBLEMS]
+        for item in error.errors(include_url=False, include_input=False)[:MAX_PROBLEMS]
     ]
     first = problems[0]
     where = first["pointer"].lstrip("/") or "arguments"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from agent_mail_core.error_suggestions import SUGGESTIONS
 from agent_mail_core.errors import AgentMailError
 
 STATUS_AND_EXIT: dict[str, tuple[int, int]] = {
@@ -38,7 +39,7 @@ def internal_error(request_id: str) -> dict[str, Any]:
         "error": {
             "code": "internal",
             "message": f"Something went wrong on our side; the log has it under request id {request_id}.",
-            "data": {},
+            "data": {"suggestion": SUGGESTIONS["internal"]},
             "request_id": request_id,
         }
     }

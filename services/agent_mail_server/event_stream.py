@@ -21,7 +21,11 @@ from agent_mail_server.operations import Operation
 from agent_mail_server.security import COMMON_HEADERS
 from agent_mail_server.streaming import StreamedAnswer
 
-FOLLOW = Operation(follow_events, ("GET /api/events/stream",), Role.reader)
+FOLLOW = Operation(
+    follow_events, ("GET /api/events/stream",), Role.reader, is_tool=False, file_types=("text/event-stream",)
+)
+"""Described as the operations are; it is none of them, for its answer does not end."""
+
 STREAMS_A_PRINCIPAL = 10
 RECONNECT = b"retry: 1000\n\n"
 ROUND_SECONDS = 4.0

@@ -51,18 +51,20 @@ class Completing:
         if name not in _arguments(params):
             raise MCPError(INVALID_PARAMS, f"There is no argument {name[:100]!r} there.")
         given = params.context.arguments if params.context is not None and params.context.arguments else {}
-        found = await self._found(context, name, params.argument.value, given.get("project_slug"))
+        # join_project knows its project by the key alone.
+        project = given.get("project_slug") or given.get("human_key")
+        found = await self._found(context, name, params.argument.value, project)
         total = None if found.has_more else len(found.values)
         return CompleteResult(completion=Completion(values=found.values, total=total, has_more=found.has_more))
 
     async def _found(
-        self, context: ServerRequestContext[Any], name: str, value: str, project_slug: str | None
+        self, context: ServerRequestContext[Any], name: str, value: str, project: str | None
     ) -> Completions:
         if name not in KINDS:
             return NOTHING
         caller = asked_of(context).caller
         try:
-            request = CompleteName(kind=KINDS[name], begin=value, project_slug=project_slug or None)
+            request = CompleteName(kind=KINDS[name], begin=value, project_slug=project or None)
         except ValidationError:
             return NOTHING  # nothing is named so
         try:

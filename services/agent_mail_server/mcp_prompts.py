@@ -20,6 +20,7 @@ from mcp_types import Prompt as ListedPrompt
 from pydantic import ValidationError
 
 from agent_mail_core.suggestions import near_names
+from agent_mail_server.arguments import problem_words
 from agent_mail_server.mcp_resources import check_one_page
 from agent_mail_server.prompts import PROMPTS, Prompt
 from agent_mail_server.schemas import request_schema
@@ -78,8 +79,8 @@ class Prompts:
 def _refusal(prompt: Prompt, error: ValidationError) -> MCPError:
     """What is wrong with the arguments, each by name; nothing of what they hold."""
     problems = [
-        {"argument": ".".join(str(part)[:100] for part in item["loc"]), "message": item["msg"]}
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
+        {"argument": ".".join(str(part)[:100] for part in item["loc"]), "message": problem_words(item)}
+        for item in error.errors(include_url=False, include_input=False)
     ][:20]
     first = problems[0]
     known = ", ".join(prompt.request_type.model_fields)

@@ -33,7 +33,7 @@ from agent_mail_server.limiting import count
 from agent_mail_server.mcp_asked import asked_of
 from agent_mail_server.mcp_subscriptions import MAX_READ, is_read, kept_subscription, subscribed, watched_resource
 from agent_mail_server.mcp_tools import Tools
-from agent_mail_server.mcp_uris import JSON, RESOURCES, Named, parse_uri
+from agent_mail_server.mcp_uris import JSON, LONGEST_URI, RESOURCES, Named, parse_uri
 
 RESOURCE_NOT_FOUND = -32002
 """The code of the handshake revisions; 2026-07-28 has INVALID_PARAMS for it."""
@@ -119,7 +119,7 @@ def check_read(uris: Iterable[str]) -> None:
 
 def refusal_of(context: ServerRequestContext[Any], error: AgentMailError, uri: str) -> MCPError:
     """An error of ours about a resource, in the words of the context's revision."""
-    data = {"uri": uri, **error_body(error, asked_of(context).caller.request_id)["error"]}
+    data = {"uri": uri[:LONGEST_URI], **error_body(error, asked_of(context).caller.request_id)["error"]}
     if not isinstance(error, NotFound | Forbidden | Invalid):
         return MCPError(INTERNAL_ERROR, error.message, data)
     is_older = context.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS

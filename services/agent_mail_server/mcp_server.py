@@ -56,6 +56,9 @@ LISTS: tuple[CacheableMethod, ...] = (
 )
 LIST_HINT = CacheHint(ttl_ms=300_000, scope="private")
 READ_HINT = CacheHint(ttl_ms=0, scope="private")
+LONGEST_REPEATED = 300
+"""Characters of a request that an error of the SDK's repeats."""
+
 INSTRUCTIONS = (
     "Mail between coding agents of a project. Start: start_session (human_key: the repository's absolute path), which "
     "is ensure_project, register_agent and check_inbox in one call; keep the slug and the name that it answers. Then "
@@ -78,9 +81,7 @@ def build_server(
     async def call_tool(context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
         operation = tools.find(params.name)
         if operation is None:
-            near = tools.near(params.name)
-            hint = f" Did you mean {' or '.join(near)}?" if near else " See tools/list."
-            raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:100]}.{hint}")
+            raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name[:100]}. {tools.instead(params.name)}")
         return as_result(await tools.call(asked_of(context).caller, operation, params.arguments or {}))
 
     async def discover(context: ServerRequestContext[Any], params: RequestParams | None) -> DiscoverResult:
@@ -205,6 +206,8 @@ class SdkServer:
             result = await serve_one(self.server, context, method, params, connection=connection, lifespan_state={})
         except Exception as error:  # noqa: BLE001 - the SDK's boundary: it logs what it does not know
             data = modern_error_data(error)
+            if isinstance(data.data, str):  # what the SDK repeats of the request
+                data = data.model_copy(update={"data": data.data[:LONGEST_REPEATED]})
             status = ERROR_CODE_HTTP_STATUS.get(data.code, 200) if is_modern else 200
             return Reply(status, error_message(context.request_id, data))
         return Reply(200, result_message(context.request_id, result))

@@ -192,6 +192,8 @@ class _OwnStream(_Stream):
         grown = await self._watch.grown()
         if before == self._watch.state:
             grown = []  # the client has been told of all of it
+        elif place is not None:  # it may have been told of a change that has been undone since
+            grown += [uri for uri in self._watch.recurring if uri not in grown]
         if self._is_primed:
             await self._stream.mark(self._event_id(before), reconnect=True)
         else:

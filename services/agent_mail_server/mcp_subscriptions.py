@@ -61,7 +61,8 @@ async def watched_resource(app: App, caller: Caller, uri: str) -> Watched:
 async def mark_of(app: App, caller: Caller, named: Named) -> str:
     """The mark of what is no inbox. Raises what reading it raises."""
     operation = BY_NAME[named.resource.operation]
-    result = await operation.use_case(app, caller, read_object(operation, named.arguments))
+    arguments = {**named.arguments, **named.resource.changing}
+    result = await operation.use_case(app, caller, read_object(operation, arguments))
     return hashlib.blake2b(result.to_json(), digest_size=8).hexdigest()
 
 

@@ -62,7 +62,7 @@ def described(operation: Operation, toolset: Toolset) -> Tool:
         annotations=ToolAnnotations(
             read_only_hint=not operation.is_write,
             idempotent_hint=not operation.is_write or operation.is_repeatable,
-            destructive_hint=False,
+            destructive_hint=operation.is_destructive,
             open_world_hint=False,
         ),
     )
@@ -74,6 +74,8 @@ class Tools:
     def __init__(self, app: App, metrics: ServerMetrics, operations: Iterable[Operation]) -> None:
         self._app = app
         self._metrics = metrics
+        operations = tuple(operations)
+        self._rest_only = {each.name: each.routes[0] for each in operations if not each.is_tool}
         operations = tuple(operation for operation in operations if operation.is_tool)
         by_name = {operation.name: operation for operation in operations}
         aliases = {alias: by_name[name] for alias, name in TOOL_ALIASES.items() if name in by_name}
@@ -92,9 +94,12 @@ class Tools:
         """The operation behind a tool's name or an alias of it."""
         return self._by_name.get(name) if isinstance(name, str) else None
 
-    def near(self, name: str) -> list[str]:
-        """Tools whose names resemble one that does not exist."""
-        return near_names(name[:100], self._names)
+    def instead(self, name: str) -> str:
+        """What to do, when there is no such tool."""
+        if name in self._rest_only:
+            return f"It is for REST only: {self._rest_only[name]}."
+        near = near_names(name[:100], self._names)
+        return f"Did you mean {' or '.join(near)}?" if near else "See tools/list."
 
     async def call(self, caller: Caller, operation: Operation, arguments: dict[str, Any]) -> ToolAnswer:
         """Perform an operation. Errors, ours and unforeseen ones, are answers too; only cancellation is raised."""

@@ -21,6 +21,9 @@ JSON = "application/json"
 LONGEST_VALUE = 1200
 """Characters of one value in a URI: a product's name of a hundred characters may be percent-encoded all over."""
 
+LONGEST_URI = 4096
+"""Characters of a URI that an answer repeats: all of each that names something."""
+
 PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 IDS = frozenset({"message_id"})
 ID = re.compile(r"[1-9][0-9]{0,18}")
@@ -36,6 +39,8 @@ class Resource:
     description: str
     more: Mapping[str, Any] = field(default_factory=dict)
     """Arguments beside those in the URI."""
+    changing: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that leave out what never changes, for whoever looks for changes only."""
     is_watched: bool = False
     """A client can subscribe to it."""
 
@@ -83,6 +88,7 @@ RESOURCES: tuple[Resource, ...] = (
         PROJECT + "/thread/{thread_id}",
         "get_thread",
         "A thread's messages, oldest first, as get_thread answers it. Subscribe to hear of more.",
+        changing={"include_bodies": False},
         is_watched=True,
     ),
     Resource(
@@ -134,7 +140,11 @@ class Named:
 
 def no_resource(uri: str) -> NotFound:
     """The error for a URI that names nothing."""
-    return NotFound(f"There is no resource {uri[:300]!r}; see resources/templates/list.", uri=uri[:300])
+    return NotFound(
+        f"There is no resource {uri[:300]!r}; see resources/templates/list.",
+        uri=uri[:300],
+        suggestion="resources/templates/list",
+    )
 
 
 def parse_uri(uri: str) -> Named:

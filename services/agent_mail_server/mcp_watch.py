@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 
 from agent_mail_core.errors import Forbidden, Invalid, NotFound, Unavailable
 from agent_mail_core.ports import App, Caller, Wakeup
-from agent_mail_core.watching import inbox_positions
+from agent_mail_core.watching import WatchInbox, inbox_positions, watch_inbox
 from agent_mail_server.mcp_subscriptions import Watched, mark_of, watched_resource
 
 TURN = 60.0
@@ -134,10 +134,28 @@ class ResourceWatch:
             return []
         grown = []
         for (uri, watched), mark in zip(asked, marks, strict=True):
-            if mark != watched.mark:
+            if mark == watched.mark:
+                continue
+            try:
+                is_seen = await self._is_seen(watched)
+            except Unavailable:
+                continue  # the next look finds it
+            if is_seen:
                 watched.mark = mark
                 grown.append(uri)
+            else:
+                del self._watched[uri]
         return grown
+
+    async def _is_seen(self, watched: Watched) -> bool:
+        """Whether the caller may see it still; what is no inbox has just been read for it. An agent changes hands."""
+        if watched.agent_id is None:
+            return True
+        try:
+            inbox = await watch_inbox(self._app, self._caller, WatchInbox.model_validate(watched.named.arguments))
+        except (NotFound, Forbidden):
+            return False
+        return inbox.agent_id == watched.agent_id
 
     async def _marks(self, asked: Sequence[Watched]) -> list[str]:
         """What there is now; the mark that is known already of what is gone."""
@@ -154,6 +172,11 @@ class ResourceWatch:
             except (NotFound, Forbidden):
                 marks.append(watched.mark)
         return marks
+
+    @property
+    def recurring(self) -> list[str]:
+        """Those whose mark may be once more what it was: all but inboxes, whose positions only grow."""
+        return [uri for uri, watched in self._watched.items() if watched.agent_id is None]
 
     @property
     def state(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent_mail_core.health import ready
+from agent_mail_server.event_stream import FOLLOW
 from agent_mail_server.examples import examples_of
 from agent_mail_server.http_request import dumped
 from agent_mail_server.operations import OPERATIONS, Operation
@@ -27,14 +28,16 @@ _ERRORS = {
     503: "The server cannot answer now; try again, with the same idempotency_key if it was a write.",
 }
 _RETRIED = (429, 503)
+DESCRIBED = (*OPERATIONS, FOLLOW)
+"""What REST answers, in the order of the page."""
 
 
-def openapi_json(version: str, needs_credential: bool, operations: Iterable[Operation] = OPERATIONS) -> bytes:
+def openapi_json(version: str, needs_credential: bool, operations: Iterable[Operation] = DESCRIBED) -> bytes:
     """The description as JSON."""
     return dumped(openapi(version, needs_credential, operations))
 
 
-def openapi(version: str, needs_credential: bool, operations: Iterable[Operation] = OPERATIONS) -> dict[str, Any]:
+def openapi(version: str, needs_credential: bool, operations: Iterable[Operation] = DESCRIBED) -> dict[str, Any]:
     """The description. An operation's id is its name."""
     operations = tuple(operations)
     models = {model for operation in operations for model in (operation.request_type, operation.result_type)}
@@ -111,7 +114,7 @@ def _statuses(operation: Operation) -> list[int]:
         410: "cursor" in operation.request_type.model_fields,
         413: operation.is_write,
         422: True,
-        429: operation.is_waiting,
+        429: not operation.is_public,
         500: True,
         503: True,
     }
@@ -141,6 +144,15 @@ def _parameters(operation: Operation, schema: dict[str, Any]) -> list[dict[str, 
                 "in": "header",
                 "description": "The same as `idempotency_key` in the body.",
                 "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+            }
+        )
+    if operation is FOLLOW:
+        parameters.append(
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "The same as `last_event_id`; clients of event streams send it by themselves.",
+                "schema": {"type": "string"},
             }
         )
     return parameters

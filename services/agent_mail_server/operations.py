@@ -93,6 +93,8 @@ class Operation:
     """May wait for long: no request deadline, and a stream on MCP."""
     is_repeatable: bool = False
     """A write that, called again with the same arguments, changes nothing more."""
+    is_destructive: bool = False
+    """A write that takes away what others have or count on: clients may ask their user first."""
 
     @cached_property
     def name(self) -> str:
@@ -163,7 +165,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(list_agents, ("GET /api/agent/list",), READ, is_core=True),
     Operation(whois, ("GET /api/agent/whois",), READ),
     Operation(update_agent, ("POST /api/agent/update",), WRITE, is_repeatable=True),
-    Operation(retire_agent, ("POST /api/agent/retire",), WRITE, is_repeatable=True),
+    Operation(retire_agent, ("POST /api/agent/retire",), WRITE, is_repeatable=True, is_destructive=True),
     Operation(transfer_agent, ("POST /api/agent/transfer",), ADMINISTRATE, is_repeatable=True, is_tool=False),
     Operation(suggest_agent_names, ("GET /api/agent/names",), READ),
     # Mail
@@ -194,7 +196,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(renew_file, ("POST /api/file/renew",), WRITE),
     Operation(check_paths, ("POST /api/file/check", "GET /api/file/check"), READ),
     Operation(list_reservations, ("GET /api/file/list",), READ),
-    Operation(force_release_file, ("POST /api/file/force-release",), WRITE, is_repeatable=True),
+    Operation(force_release_file, ("POST /api/file/force-release",), WRITE, is_repeatable=True, is_destructive=True),
     # Build slots
     Operation(acquire_build_slot, ("POST /api/build/acquire",), WRITE, is_waiting=True),
     Operation(renew_build_slot, ("POST /api/build/renew",), WRITE),
@@ -204,7 +206,7 @@ OPERATIONS: tuple[Operation, ...] = (
     # Products
     Operation(ensure_product, ("POST /api/product/ensure",), WRITE, is_repeatable=True),
     Operation(link_project, ("POST /api/product/link",), WRITE, is_repeatable=True),
-    Operation(unlink_project, ("POST /api/product/unlink",), WRITE, is_repeatable=True),
+    Operation(unlink_project, ("POST /api/product/unlink",), WRITE, is_repeatable=True, is_destructive=True),
     Operation(product_inbox, ("GET /api/product/inbox",), READ),
     Operation(list_products, ("GET /api/product/list",), READ),
     # Sessions
@@ -215,7 +217,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(request_review, ("POST /api/review/request",), WRITE, status=201),
     Operation(claim_review, ("POST /api/review/claim",), WRITE),
     Operation(complete_review, ("POST /api/review/complete",), WRITE),
-    Operation(cancel_review, ("POST /api/review/cancel",), WRITE, is_repeatable=True),
+    Operation(cancel_review, ("POST /api/review/cancel",), WRITE, is_repeatable=True, is_destructive=True),
     Operation(get_review, ("GET /api/review/get",), READ),
     Operation(list_reviews, ("GET /api/review/list",), READ),
     Operation(broadcast_message, ("POST /api/message/broadcast",), WRITE, status=201),

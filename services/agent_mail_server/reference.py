@@ -32,6 +32,7 @@ _GROUPS = {
     "review": "Reviews",
     "attachment": "Attachments",
     "activity": "Activity and archive",
+    "events": "Activity and archive",
     "archive": "Activity and archive",
     "webhook": "Webhooks",
     "admin": "Administration",

@@ -14,9 +14,11 @@ from agent_mail_archive.asking import RemoteArchive
 from agent_mail_cluster.memory.waiters import MemoryWaiters
 from agent_mail_core.archive import ANSWER_SECONDS, Archive, ArchiveReader
 from agent_mail_core.clock import SystemClock
+from agent_mail_core.event_feed import events_of
 from agent_mail_core.health import DatabaseWatch
 from agent_mail_core.ports import App, Store
 from agent_mail_core.presence import FLUSH_SECONDS, PresenceLog
+from agent_mail_core.project_watch import ProjectWatch
 from agent_mail_core.settings import Settings
 from agent_mail_core.version import version
 from agent_mail_core.waiting import InboxWatch
@@ -36,7 +38,7 @@ JOBS_PATIENCE = 1.5
 """Seconds for background jobs that run when the server stops; the others are given back, and done after its start."""
 
 WATCH_SECONDS = 1.0
-"""How often one query looks for mail whose wake-up may be lost, for all waiting calls of this worker."""
+"""How often a query looks for what nobody tells, for all who wait or listen on this worker."""
 
 
 @dataclass(slots=True)
@@ -176,14 +178,20 @@ async def _flush_once(presence: PresenceLog, store: Store, everything: bool = Fa
 
 
 async def _watch(ports: Cluster, store: Store, metrics: ServerMetrics) -> None:
-    """Wake waiting calls whose wake-up may be lost: Redis is away, or other processes write into the SQLite file."""
-    watch = InboxWatch(store)
+    """Wake those who listen to a project's events, of which most wake nobody.
+
+    And all others while wake-ups may be lost: Redis is away, or other processes write into the SQLite file.
+    """
+    inboxes, projects = InboxWatch(store), ProjectWatch(store)
     while True:
         await asyncio.sleep(WATCH_SECONDS)
         metrics.note_limits(ports.limits.is_local)
-        if not (ports.is_lossy() or store.engine == "sqlite"):
-            continue
+        is_lossy = ports.is_lossy() or store.engine == "sqlite"
+        topics = list(ports.listened())
         try:
-            await ports.wake_here(await watch.grown(ports.listened()))
-        except Exception as error:  # noqa: BLE001 - as above; waiting calls still look by themselves now and then
-            structlog.get_logger().error("inboxes were not looked at", exc_info=error)
+            of_projects = topics if is_lossy else [topic for topic in topics if events_of(topic) is not None]
+            await ports.wake_here(await projects.grown(of_projects))
+            if is_lossy:
+                await ports.wake_here(await inboxes.grown(topics))
+        except Exception as error:  # noqa: BLE001 - as above; who waits still looks by itself now and then
+            structlog.get_logger().error("projects and inboxes were not looked at", exc_info=error)

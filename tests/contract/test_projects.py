@@ -126,7 +126,7 @@ async def test_an_unknown_project_is_named_with_near_ones(app: App, desk: Office
     assert missed.value.data["project_slug"] == "storefrnt"
     assert missed.value.data["near"][0] == "storefront"
     assert "billing" not in missed.value.data["near"]
-    assert missed.value.data["suggestion"] == "ensure_project"
+    assert missed.value.data["suggestion"] == "list_projects"
 
 
 async def test_an_unknown_project_without_a_near_one_names_none(desk: Office) -> None:
@@ -134,6 +134,7 @@ async def test_an_unknown_project_without_a_near_one_names_none(desk: Office) ->
     with pytest.raises(ProjectNotFound) as missed:
         await Office(desk.app, desk.caller, "zzz").project()
     assert "near" not in missed.value.data
+    assert missed.value.data["suggestion"] == "ensure_project"
 
 
 @pytest.mark.parametrize("ref", ["' OR 1=1 --", "../../etc/passwd", "%", "*", "shop\\", "a" * 1024])

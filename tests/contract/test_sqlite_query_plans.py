@@ -200,6 +200,7 @@ async def test_an_inbox_page_is_read_in_the_order_of_its_index(fresh_sqlite: str
             await db.messages.of_thread(thread, None, True, 10)
             await db.messages.sent_by(agents["Bob"], None, True, 10)
             await db.events.of_agent(agents["Ann"], 10)
+            await db.events.marks([project.id])
     connection = apsw.Connection(fresh_sqlite.removeprefix("sqlite:///"))
     try:
         for sql in list(statements):

@@ -84,6 +84,23 @@ def test_each_problem_has_a_pointer() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "operation, name, value, words",
+    [
+        ("ensure_product", "name", "", "String should have at least 1 character"),
+        ("ensure_product", "name", "x" * 101, "String should have at most 100 characters"),
+        ("acquire_build_slot", "slot_name", "x" * 129, "String should have at most 128 characters"),
+        ("add_attachment", "content_base64", 7, "Input should be a valid string"),
+        ("mark_read", "message_ids", [], "List should have at least 1 item after validation, not 0"),
+    ],
+)
+def test_a_problem_with_a_text_is_told_as_one(operation: str, name: str, value: Any, words: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        read_object(BY_NAME[operation], {name: value})
+    told = {problem["pointer"]: problem["message"] for problem in refused.value.data["errors"]}
+    assert told[f"/{name}"] == words
+
+
 def test_types_are_not_converted() -> None:
     assert problems(GET_MESSAGE, {"message_id": "1"}) == [("/message_id", "int_type")]
     assert problems(GET_MESSAGE, {"message_id": 1.0}) == [("/message_id", "int_type")]

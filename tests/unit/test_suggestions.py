@@ -24,6 +24,13 @@ def test_what_is_near_to_nothing_has_no_near_names() -> None:
     assert near_names("Ann", []) == []
 
 
+def test_a_name_that_only_begins_with_it_is_near() -> None:
+    known = ["Shop-3f2a9c1d", "shop-0a1b2c3d", "workshop-3f2a9c1d"]
+    assert near_names("shop", known) == ["shop-0a1b2c3d", "Shop-3f2a9c1d"]
+    assert near_names("sh", known) == []
+    assert near_names("shop", [*known, "shap"])[0] == "shap"
+
+
 def test_there_are_at_most_three_unless_told_otherwise() -> None:
     known = [f"agent{number}" for number in range(9)]
     assert len(near_names("agent", known)) == 3

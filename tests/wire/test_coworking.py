@@ -56,6 +56,15 @@ async def test_a_session_starts_and_hands_its_work_over(call: Call) -> None:
     assert "Almost done" in message["body_md"]
 
 
+async def test_what_would_be_split_is_refused_and_says_what_to_hand_over_too(call: Call) -> None:
+    await call("reserve_file", **SHOP, agent_name="Ann", paths=["src", "src/a.py"])
+    refused = await call("hand_off", **SHOP, from_agent="Ann", to_agent="Bob", task="x", paths=["src/a.py"])
+    assert (refused["error"]["code"], refused["error"]["data"]["kept"]) == ("reservations_split", ["src"])
+    assert "hand_off" in refused["error"]["data"]["suggestion"]
+    moved = await call("hand_off", **SHOP, from_agent="Ann", to_agent="Bob", task="x", paths=["src/a.py", "src"])
+    assert {one["holder"] for one in moved["reservations"]} == {"Bob"}
+
+
 async def test_the_old_name_of_the_tool_starts_a_session_too(client: httpx.AsyncClient) -> None:
     begun = await call_tool(client, "macro_start_session", {**STARTS, "agent_name": "Ann", "idempotency_key": "k"})
     assert begun["agent"]["name"] == "Ann"

@@ -95,6 +95,8 @@ async def test_prompts_are_completed_alike(client: Client) -> None:
     assert await values(client, "hand_off_task", "to_agent", "b", project_slug="shop") == ["Bob"]
     assert await values(client, "review_thread", "thread_id", "bug", project_slug="shop") == ["BUG-1"]
     assert await values(client, "hand_off_task", "task", "Fin") == []
+    assert await values(client, "join_project", "agent_name", "b", human_key="/code/shop/") == ["Bob"]
+    assert await values(client, "join_project", "agent_name", "b", human_key="/code/nope") == []
 
 
 async def test_names_of_a_project_need_the_project(client: Client) -> None:

@@ -195,3 +195,29 @@ def test_any_headers(talk: Talk, headers: list[tuple[str, str]], method: str, qu
         assert 400 <= answer.status < 500 or answer.json["result"]
 
     talk.run(go())
+
+
+BIG = "x" * 50_000
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    (BIG, {}),
+    ("tools/call", {"name": BIG}),
+    ("tools/call", {"name": "echo", "arguments": {BIG: 1}}),
+    ("prompts/get", {"name": BIG}),
+    ("prompts/get", {"name": "join_project", "arguments": {BIG: "x"}}),
+    ("completion/complete", {"ref": {"type": "ref/prompt", "name": BIG}, "argument": {"name": "a", "value": ""}}),
+    ("completion/complete", {"ref": {"type": "ref/resource", "uri": BIG}, "argument": {"name": "a", "value": ""}}),
+    ("resources/read", {"uri": BIG}),
+    ("resources/subscribe", {"uri": BIG}),
+]
+
+
+@pytest.mark.parametrize("version", [HANDSHAKES[-1], MODERN])
+def test_what_is_refused_is_repeated_in_part_only(talk: Talk, version: str) -> None:
+    async def go() -> None:
+        client = await Client(talk.endpoint).speak(version)
+        for method, asked in REFUSED:
+            answer = await client.call(method, asked)
+            assert "error" in answer.json or answer.json["result"]["isError"]
+            assert len(answer.body) < 8000, method[:50]
+
+    talk.run(go())

@@ -206,6 +206,14 @@ async def test_what_is_not_there_is_not_found(shop: Shop) -> None:
             assert (await read(modern, uri)).json["error"]["code"] == -32602, uri
 
 
+async def test_what_names_nothing_is_told_where_the_names_are_and_repeated_in_part(shop: Shop) -> None:
+    legacy = await shop.session(LEGACY)
+    for uri in ("agentmail://projects", "x" * 100_000):
+        error = (await read(legacy, uri)).json["error"]
+        assert error["data"]["data"]["suggestion"] == "resources/templates/list"
+        assert len(json.dumps(error)) < 6000
+
+
 async def test_another_teams_resources_answer_as_unknown_ones(shop: Shop) -> None:
     stranger = await Client(shop.endpoint, shop.client.as_caller(team_id=TeamId(2)).caller).speak(LEGACY)
     for uri, _, _ in READ:
@@ -253,6 +261,25 @@ async def test_a_session_hears_of_changes(shop: Shop, uri: str) -> None:
     await held.complete()
     await change(shop, uri, 5)
     headers = [*client.headers(accept="text/event-stream"), ("last-event-id", event_id)]
+    again = client.open("GET", headers=headers)
+    await again.begun()
+    await until(lambda: updates(again) == [uri])
+    again.leave()
+    await again.complete()
+
+
+async def test_a_change_back_to_what_was_subscribed_to_is_told_on_return(shop: Shop) -> None:
+    client = await shop.session(LEGACY)
+    uri = f"{BASE}/slots"
+    await subscribe(client, uri)
+    held = client.open("GET", headers=client.headers(accept="text/event-stream"))
+    await held.begun()
+    await shop.call("acquire_build_slot", **ANN, slot_name="frontend")
+    await until(lambda: updates(held) == [uri])
+    held.leave()
+    await held.complete()
+    await shop.call("release_build_slot", **ANN, slot_name="frontend")
+    headers = [*client.headers(accept="text/event-stream"), ("last-event-id", held.last_event_id)]
     again = client.open("GET", headers=headers)
     await again.begun()
     await until(lambda: updates(again) == [uri])

@@ -12,9 +12,12 @@ from mcp import Client as McpClient
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.subscriptions import ResourceUpdated
 
+from agent_mail_core.agent_changes import TransferAgent, transfer_agent
 from agent_mail_core.clock import SystemClock
+from agent_mail_core.event_feed import events_topic
 from agent_mail_core.ids import Principal, TeamId
 from agent_mail_core.ports import App, Role
+from agent_mail_core.project_watch import ProjectWatch
 from agent_mail_core.settings import Settings
 from agent_mail_server.mcp_held import MAX_STREAMS_A_PRINCIPAL
 from agent_mail_server.mcp_streams import Pace
@@ -277,6 +280,88 @@ async def test_listening_tells_of_mail_until_the_server_ends(shop: Shop) -> None
     assert answer.messages[-1]["id"] == "listen-1"
     assert answer.messages[-1]["result"]["_meta"][tag] == "listen-1"
     assert answer.body.endswith(b"retry: 1000\r\n\r\n")
+
+
+async def test_changes_that_wake_nobody_are_told_when_projects_are_looked_at(shop: Shop) -> None:
+    """As a running server does every second."""
+    async with shop.app.store.read() as db:
+        project = await db.projects.find(TeamId(1), "shop")
+    assert project is not None
+    watch = ProjectWatch(shop.app.store)
+
+    async def look() -> None:
+        await shop.app.wakeups.publish(await watch.grown([events_topic(project.id)]))
+
+    client = await shop.session(MODERN)
+    thread, reservations, slots = (
+        f"agentmail://project/shop/{name}" for name in ("thread/T-1", "reservations", "slots")
+    )
+    bob = {"project_slug": "shop", "agent_name": "Bob"}
+    message = {"recipient_names": ["Cid"], "subject": "Hello", "body_md": "Hi", "thread_id": "T-1"}
+    sent = await shop.call("send_message", project_slug="shop", sender_name="Bob", **message)
+    answer = client.post(listening(client, thread, reservations, slots))
+    await answer.until(b"acknowledged")
+    await look()
+    await shop.call("reserve_file", **bob, paths=["src"])
+    await shop.call("acquire_build_slot", **bob, slot_name="frontend")
+    await shop.call("mark_read", project_slug="shop", agent_name="Cid", message_ids=[sent["message_id"]])
+    assert updates(answer) == []
+    await look()
+    await updated(answer, reservations, slots, thread)
+    await shop.call("send_message", project_slug="shop", sender_name="Bob", **{**message, "thread_id": "T-2"})
+    await shop.call("send_message", project_slug="shop", sender_name="Bob", **message)
+    await look()
+    await updated(answer, reservations, slots, thread, thread)
+    await leave_listening(answer)
+
+
+async def test_what_only_a_bcc_recipient_does_is_told_nobody_else(shop: Shop) -> None:
+    async with shop.app.store.read() as db:
+        project = await db.projects.find(TeamId(1), "shop")
+    assert project is not None
+    client = await shop.session(MODERN)
+    thread = "agentmail://project/shop/thread/T-1"
+    sent = await shop.call(
+        "send_message",
+        project_slug="shop",
+        sender_name="Ann",
+        recipient_names=["Bob"],
+        bcc_names=["Cid"],
+        subject="Hello",
+        body_md="Hi",
+        thread_id="T-1",
+        ack_required=True,
+    )
+    answer = client.post(listening(client, thread))
+    await answer.until(b"acknowledged")
+    for name in ("Cid", "Bob"):
+        await shop.call("acknowledge_message", project_slug="shop", agent_name=name, message_id=sent["message_id"])
+        await shop.app.wakeups.publish([events_topic(project.id)])
+        if name == "Bob":
+            await updated(answer, thread)
+    await leave_listening(answer)
+
+
+async def leave_listening(answer: Answer) -> None:
+    answer.leave()
+    await answer.complete()
+
+
+async def test_who_lost_an_agent_hears_of_its_mail_no_more(shop: Shop) -> None:
+    former = shop.client.as_caller(principal=Principal("token:9"), role=Role.writer)
+    for name in ("Dan", "Eli"):
+        profile = {"project_slug": "shop", "program": "pytest", "model": "none", "name": name}
+        await former.tool("register_agent", profile).complete()
+    answer = former.post(listening(former, inbox("Dan"), inbox("Eli")))
+    await answer.until(b"acknowledged")
+    await shop.send("Dan")
+    await updated(answer, inbox("Dan"))
+    given = TransferAgent(project_slug="shop", agent_name="Dan", principal="local")
+    await transfer_agent(shop.app, shop.client.caller, given)
+    await shop.send("Dan")
+    await shop.send("Eli")
+    await updated(answer, inbox("Dan"), inbox("Eli"))
+    await leave_listening(answer)
 
 
 async def test_who_listens_takes_streams_and_a_bounded_number_of_them(shop: Shop) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from agent_mail_core.error_suggestions import SUGGESTIONS
 from agent_mail_server.mcp import McpEndpoint
 from agent_mail_server.mcp_wire import Message
 from agent_mail_server.metrics import ServerMetrics
@@ -16,6 +17,8 @@ from tests.wire.mcp_wire import TEST_OPERATIONS, make_app, make_endpoint
 pytestmark = pytest.mark.usefixtures("workers")
 
 REVISIONS = (*HANDSHAKES, MODERN)
+
+TAKES_AWAY = {"retire_agent", "force_release_file", "unlink_project", "cancel_review"}
 
 CALLS: list[dict[str, Any]] = [
     {"name": "echo", "arguments": {"text": "hällo \u2028 </script> 😀 \x7f"}},
@@ -112,6 +115,7 @@ async def test_an_unforeseen_failure_is_logged_and_says_nothing_of_its_cause(cap
     assert b"ZeroDivision" not in answer.body
     error = json.loads(answer.json["result"]["content"][0]["text"])["error"]
     assert (error["code"], error["request_id"]) == ("internal", "request-1")
+    assert error["data"] == {"suggestion": SUGGESTIONS["internal"]}
     assert "the secret cause" in caplog.text
     assert caplog.records[0].request_id == "request-1"  # type: ignore[attr-defined]
 
@@ -138,7 +142,7 @@ async def test_the_list_is_the_table_in_its_order(version: str) -> None:
         assert tool["annotations"] == {
             "readOnlyHint": not operation.is_write,
             "idempotentHint": not operation.is_write or operation.is_repeatable,
-            "destructiveHint": False,
+            "destructiveHint": operation.name in TAKES_AWAY,
             "openWorldHint": False,
         }
         assert tool["inputSchema"]["type"] == tool["outputSchema"]["type"] == "object"
@@ -156,6 +160,7 @@ async def test_what_is_no_tool_cannot_be_called() -> None:
         if not operation.is_tool:
             answer = await client.tool(operation.name, {"project_slug": "shop"}).complete()
             assert answer.json["error"]["code"] == -32602, operation.name
+            assert f"REST only: {operation.routes[0]}." in answer.json["error"]["message"]
 
 
 async def test_another_toolset_is_refused() -> None:
