@@ -263,6 +263,6 @@ class Summaries(Protocol):
         ...
 
 
-def summaries_topic(project_id: ProjectId) -> str:
-    """The wake-up topic of a project's summaries."""
-    return f"summaries:{project_id}"
+def summaries_topic(team_id: TeamId) -> str:
+    """The wake-up topic of a team's summaries: one call may wait for threads of several projects."""
+    return f"summaries:{team_id}"

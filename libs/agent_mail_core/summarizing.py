@@ -109,9 +109,7 @@ async def summarize_thread(app: App, caller: Caller, request: SummarizeThread) -
             except ThreadNotFound as error:
                 near = error.data.get("near")
                 errors.append(SummaryRefusal(thread_id=key, code=error.code, message=error.message, near=near))
-    found = await summaries_of(
-        app, caller, project, list(threads.values()), request.wait_seconds, is_refresh=request.refresh
-    )
+    found = await summaries_of(app, caller, list(threads.values()), request.wait_seconds, is_refresh=request.refresh)
     summaries = []
     async with app.store.read() as db:
         for thread, summary in zip(threads.values(), found, strict=True):
@@ -166,7 +164,7 @@ def summary_seen_from(asked: ProjectRecord, home: ProjectRecord, summary: Thread
 
 
 async def summaries_of(
-    app: App, caller: Caller, project: ProjectRecord, threads: Sequence[ThreadRecord], wait: float, is_refresh: bool
+    app: App, caller: Caller, threads: Sequence[ThreadRecord], wait: float, is_refresh: bool
 ) -> list[ThreadSummary]:
     """The threads' summaries, those that are missing asked for and waited for, at most so many seconds."""
     ids = [thread.id for thread in threads]
@@ -177,7 +175,7 @@ async def summaries_of(
     if wait <= 0:
         await _ask_for(app, caller, wanted, is_refresh)
     else:
-        async with app.waiters.place(caller.team_id), app.wakeups.subscribe(summaries_topic(project.id)) as news:
+        async with app.waiters.place(caller.team_id), app.wakeups.subscribe(summaries_topic(caller.team_id)) as news:
             await _ask_for(app, caller, wanted, is_refresh)
             deadline = asyncio.get_running_loop().time() + wait
             while (remaining := deadline - asyncio.get_running_loop().time()) > 0 and not app.is_draining():

@@ -44,7 +44,7 @@ async def summarize(app: App, job: Job) -> None:
         earlier = await _earlier(db, thread)
         messages = await _messages(db, thread, earlier)
     if earlier and not messages:
-        await app.wakeups.publish([summaries_topic(thread.project_id)])
+        await app.wakeups.publish([summaries_topic(thread.team_id)])
         return
     notes = counting([*earlier, *await app.summarizer.note(messages)])
     if not notes:
@@ -68,7 +68,7 @@ async def summarize(app: App, job: Job) -> None:
         await db.jobs.hold(job)
         if await db.summaries.keep(summary):
             await db.events.add(_summarized(thread, summary))
-    await app.wakeups.publish([summaries_topic(thread.project_id)])
+    await app.wakeups.publish([summaries_topic(thread.team_id)])
 
 
 async def _earlier(db: Transaction, thread: SummaryThread) -> list[MessageNotes]:

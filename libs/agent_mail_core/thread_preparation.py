@@ -62,7 +62,7 @@ async def prepare_thread(app: App, caller: Caller, request: PrepareThread) -> Pr
         is_for_me = await may_be_summed_up(db, asked, thread, me)
     summary = None
     if is_for_me:
-        (found,) = await summaries_of(app, caller, home, [thread], WAIT_SECONDS, is_refresh=False)
+        (found,) = await summaries_of(app, caller, [thread], WAIT_SECONDS, is_refresh=False)
         async with app.store.read() as db:
             if await may_be_summed_up(db, asked, thread, me):  # as it is now: it may sum up what came meanwhile
                 summary = summary_seen_from(asked, home, found)

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from agent_mail_core import summarizing
 from agent_mail_core.errors import ThreadNotFound, TooManyWaiters
 from agent_mail_core.ids import MessageId, TeamId
 from agent_mail_core.job_queue import JobKind, JobQueue
@@ -140,6 +141,31 @@ async def test_a_call_waits_for_the_job_on_any_worker(workers: list[App], office
     await bell.rung.wait()
     assert await work(office.app) == 1
     assert [made.status for made in (await asked).summaries] == ["ready"]
+
+
+async def test_the_job_wakes_who_asks_from_another_project(
+    office: Office, bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not only found by looking again."""
+    monkeypatch.setattr(summarizing, "LOOK_AGAIN_SECONDS", 600.0)
+    await office.ensure("depot")
+    depot = Office(office.app, office.caller, "depot")
+    await depot.register("Zoe", contact_policy="open")
+    await office.send("Ann", ["Zoe@depot"], thread_id="T-1")
+    for project, key in ((office, "T-1"), (depot, "T-1@office")):
+        request = SummarizeThread(
+            project_slug=project.slug,
+            thread_ids=[key],
+            agent_name="Zoe" if project is depot else None,
+            refresh=True,
+            wait_seconds=40,
+        )
+        bell.rung.clear()
+        asked = asyncio.ensure_future(summarize_thread(office.app, office.caller, request))
+        await bell.rung.wait()
+        async with asyncio.timeout(20):
+            assert await work(office.app) == 1
+            assert [made.status for made in (await asked).summaries] == ["ready"]
 
 
 async def test_a_wait_ends_at_its_time_and_on_a_draining_server(office: Office) -> None:
