@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from bench.connection import Connection
 
 SAMPLES = 5
@@ -83,3 +85,11 @@ class Driver:
             for connection in self.connections:
                 if connection.is_overdue:
                     connection.abort()
+
+
+async def must(connection: Connection, request: bytes) -> Any:
+    """The answer's JSON, or the end of the run."""
+    status, body = await connection.exchange(request)
+    if not is_success(status, body):
+        raise RuntimeError(f"{request[:80]!r} was answered {status}: {body[:500].decode(errors='replace')}")
+    return orjson.loads(body)

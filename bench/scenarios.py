@@ -1,7 +1,7 @@
 """What is measured: each scenario drives one connection in an endless loop; `prepare` makes the mail it works on.
 
 The mail is the same in every run with the same seed: a project with one full inbox, which is only read, a project in
-which a hundred agents write to each other, and a project where a team works.
+which a hundred agents write to each other, a project where a team works, and one full of reservations (leases).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from bench.connection import HANDSHAKE, Connection, call_tool, get, in_session, post
-from bench.driver import Driver, is_success, is_tool_result
+from bench.driver import Driver, is_tool_result, must
+from bench.leases import check_paths, prepare_leases, reserve
 
 CONNECTIONS = 50
 BODY_BYTES = 500
@@ -111,14 +112,7 @@ async def prepare(driver: Driver, messages: int) -> None:
     inbox = await must(connection, get("/api/inbox", project_slug=READING, agent_name="Reader", limit=1))
     if inbox["unread_count"] != messages:
         raise RuntimeError(f"the inbox holds {inbox['unread_count']} messages, and {messages} were sent")
-
-
-async def must(connection: Connection, request: bytes) -> Any:
-    """The answer's JSON, or the end of the run."""
-    status, body = await connection.exchange(request)
-    if not is_success(status, body):
-        raise RuntimeError(f"{request[:80]!r} was answered {status}: {body[:500].decode(errors='replace')}")
-    return orjson.loads(body)
+    await prepare_leases(connection)
 
 
 # --- one request again and again --------------------------------------------------------------------------------------
@@ -341,6 +335,9 @@ SCENARIOS = {
         Scenario("search", "search_messages, REST", search),
         Scenario("send", "send_message, REST", send_rest),
         Scenario("send-mcp", "send_message, MCP", send_mcp),
+        Scenario("reserve", "reserve_file beside 1,000 others, REST", reserve, 1, counts="reserve_file"),
+        Scenario("reserve-10", "the same by ten agents at once", reserve, 10, counts="reserve_file"),
+        Scenario("check-paths", "check_paths, 100 paths beside 1,000 reservations", check_paths, 1),
         Scenario("wake-up", "send → waiting agent has it", wake_up, PAIRS, is_paced=True, counts="wake-up"),
         Scenario("team", "team of 30, flat out, MCP", team, TEAM),
         Scenario("team-paced", "team of 30, 10 calls/s each, MCP", paced_team, TEAM, is_paced=True),

@@ -22,8 +22,8 @@ import numpy.typing
 from agent_mail_core.embeddings import Embedder, embedded_text
 from agent_mail_embeddings.static_vectors import open_static_vectors
 from bench.connection import Connection, get
+from bench.driver import must
 from bench.report import Figures
-from bench.scenarios import must
 from bench.setting import Setting, office, row, say, send_all
 from bench.topics import DIMENSIONS, Topics
 from tests.e2e.serving import cpu_seconds, serving

@@ -11,9 +11,8 @@ from statistics import median
 from typing import Any
 
 from bench.connection import post
-from bench.driver import Driver
+from bench.driver import Driver, must
 from bench.report import Figures, percentile
-from bench.scenarios import must
 
 CONNECTIONS = 32
 

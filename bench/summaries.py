@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from bench.connection import post
-from bench.driver import Driver
+from bench.driver import Driver, must
 from bench.report import Figures
-from bench.scenarios import must, text, vocabulary
+from bench.scenarios import text, vocabulary
 from bench.setting import Setting, office, row, together
 from tests.e2e.serving import serving
 from tests.e2e.working import working
