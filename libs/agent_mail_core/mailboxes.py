@@ -111,8 +111,8 @@ class Mailboxes(Protocol):
     async def mark_read(self, agent_id: AgentId, message_ids: Sequence[MessageId], acknowledge: bool) -> list[ReadMark]:
         """Mark those that the agent received as read, and acknowledged if so asked; the first time stays.
 
-        Messages that it did not receive are left out. Takes the mailbox's lock before the deliveries'; keeps `unread`
-        exact.
+        Messages that it did not receive are left out; the marks come in any order. Takes the mailbox's lock before the
+        deliveries'; keeps `unread` exact.
         """
         ...
 

@@ -46,7 +46,7 @@ async def mark_read(app: App, caller: Caller, request: MarkRead) -> MarkedRead:
         await db.events.add(
             *(
                 NewEvent("message.read", caller.team_id, mark.project_id, actor.agent.id, mark.message_id)
-                for mark in marks.values()
+                for mark in (marks[message_id] for message_id in wanted if message_id in marks)
                 if mark.is_newly_read and not mark.is_bcc
             )
         )

@@ -21,6 +21,13 @@ async def test_marking_read_counts_each_message_once(office: Office) -> None:
     assert (await office.inbox("Bob")).unread_count == 0
 
 
+async def test_events_tell_of_messages_in_the_order_they_were_named_in(office: Office, database: Database) -> None:
+    ids = await fill(office, 4)
+    wanted = [ids[2], ids[0], ids[3], ids[1]]
+    await office.mark_read("Bob", *wanted)
+    assert [event.message_id for event in await database.events() if event.kind == "message.read"] == wanted
+
+
 async def test_an_id_given_twice_is_marked_once(office: Office) -> None:
     [message_id] = await fill(office, 1)
     marked = await office.mark_read("Bob", message_id, message_id)

@@ -184,7 +184,7 @@ async def _reviews(client: httpx.AsyncClient) -> None:
 async def _mail(
     client: httpx.AsyncClient, sender: str, to: list[str], subject: str, project: Any = SHOP, **more: Any
 ) -> None:
-    words = {"subject": subject, "body_md": f"About: {subject}."}
+    words = {"subject": subject, "body_md": f"About: {subject}. Ask ann@example.com."}
     await post(client, "message/send", **project, sender_name=sender, recipient_names=to, **words, **more)
 
 
