@@ -24,6 +24,8 @@ class Pattern:
     text: str
     is_literal: bool
     alternatives: tuple[Parts[Name], ...] = field(compare=False, repr=False)
+    beginnings: frozenset[bytes] = field(compare=False, repr=False)
+    """The literal names that each alternative begins with, a slash behind each name."""
 
 
 @lru_cache(maxsize=_CACHED_PATTERNS)
@@ -34,10 +36,12 @@ def compile_pattern(text: str, is_literal: bool = False) -> Pattern:
     """
     is_literal = is_literal or SPECIAL.search(text) is None
     if text == WHOLE_PROJECT:
-        return Pattern(text, is_literal, (((), ()),))
-    if is_literal:
-        return Pattern(text, is_literal, ((tuple(text.encode().split(b"/")), ()),))
-    return Pattern(text, is_literal, alternatives(text))
+        found: tuple[Parts[Name], ...] = (((), ()),)
+    elif is_literal:
+        found = ((tuple(text.encode().split(b"/")), ()),)
+    else:
+        found = alternatives(text)
+    return Pattern(text, is_literal, found, frozenset(_beginning(parts[0]) for parts in found))
 
 
 def matches(pattern: Pattern, path: str) -> bool:
@@ -57,7 +61,7 @@ class PatternIndex:
         self.patterns: Sequence[Pattern] = tuple(patterns)
         self._places: dict[bytes, list[int]] = {}
         for place, pattern in enumerate(self.patterns):
-            for beginning in _beginnings(pattern):
+            for beginning in pattern.beginnings:
                 self._places.setdefault(beginning, []).append(place)
         self._sorted = sorted(self._places)
 
@@ -68,7 +72,7 @@ class PatternIndex:
     def candidates(self, pattern: Pattern) -> list[int]:
         """Places of the patterns that may overlap with this one, for a caller that spreads the comparisons."""
         found: set[int] = set()
-        for beginning in _beginnings(pattern):
+        for beginning in pattern.beginnings:
             found.update(self._at_or_above(beginning), self._below(beginning))
         return sorted(found)
 
@@ -102,10 +106,6 @@ def _meet(some: Iterable[Parts[Name]], others: Iterable[Parts[Name]]) -> bool:
             if paths_meet(one, other):
                 return True
     return False
-
-
-def _beginnings(pattern: Pattern) -> set[bytes]:
-    return {_beginning(parts[0]) for parts in pattern.alternatives}
 
 
 def _beginning(names: Iterable[Name]) -> bytes:

@@ -69,7 +69,7 @@ async def _looked_at(app: App, caller: Caller, request: HandOff) -> tuple[Actor,
     async with app.store.read() as db:
         giver = await acting_agent(app, db, caller, request.project_slug, request.from_agent)
         taker = await the_agent(db, caller, request.project_slug, request.to_agent)
-        seen = await db.reservations.snapshot(giver.project.id) if request.paths else Snapshot(0, [], [])
+        seen = await db.reservations.snapshot(giver.project.id) if request.paths else Snapshot(0, [], [], 0)
     handover = await handover_of(request.paths, giver.project, giver.agent, taker.agent, seen, app.long_turn)
     return giver, handover
 

@@ -93,7 +93,8 @@ async def move_reservations(
         raise ReservationNotHeld(agent_name=from_agent.name, paths=missing, suggestion="list_reservations")
     if from_agent.id == to_agent.id:
         return list(theirs.values())
-    handover.overlaps.learn_now(_only_of(from_agent.id, await db.reservations.snapshot(project.id)))
+    since = await db.reservations.snapshot(project.id, handover.overlaps.newest)
+    handover.overlaps.learn_now(_only_of(from_agent.id, since))
     await _refuse_to_split(db, from_agent, theirs, handover)
     had = await _live_of(db, to_agent, set(theirs))
     old = [*theirs.values(), *had.values()]

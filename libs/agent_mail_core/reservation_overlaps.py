@@ -15,7 +15,7 @@ from typing import TypeAlias
 from agent_mail_core.globs import Pattern, PatternIndex, compile_pattern
 from agent_mail_core.ids import AgentId, ReservationId
 from agent_mail_core.leases import Ticket
-from agent_mail_core.reservations import ReservedPattern, Snapshot
+from agent_mail_core.reservations import NO_RESERVATION, ReservedPattern, Snapshot
 from agent_mail_core.time_slices import in_slices
 
 BLOCK = 16
@@ -70,6 +70,11 @@ class Overlaps:
         """For each pattern the reservations that overlap with it."""
         self.rivals: list[Rival] = []
         """In order of arrival."""
+
+    @property
+    def newest(self) -> ReservationId:
+        """The last reservation that was looked at: what is newer is to be learnt."""
+        return max(self._examined, default=NO_RESERVATION)
 
     def ids(self) -> list[ReservationId]:
         """All reservations that have a say."""

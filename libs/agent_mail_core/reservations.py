@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -103,8 +103,7 @@ class Renewal:
     ttl: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class ReservedPattern:
+class ReservedPattern(NamedTuple):
     """The part of a reservation that decides what it overlaps, and never changes."""
 
     id: ReservationId
@@ -113,21 +112,31 @@ class ReservedPattern:
     is_literal: bool
 
 
+NO_RESERVATION = ReservationId(0)
+"""Before all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What stands in a project, at least as new as its lease version says."""
 
     version: int
     patterns: list[ReservedPattern]
-    """Of reservations that are live or were within HOLD_TTL."""
+    """Of reservations that are live or were within HOLD_TTL; only the newer ones, if those were asked for."""
     tickets: list[Ticket]
+    count: int
+    """Of all such reservations, those included that were not asked for."""
 
 
 class Reservations(Protocol):
     """Store of reservations. Whatever changes them is called under the project's lease lock."""
 
-    async def snapshot(self, project_id: ProjectId) -> Snapshot:
-        """What to look for overlaps in; the version is read first."""
+    async def snapshot(self, project_id: ProjectId, after: ReservationId = NO_RESERVATION) -> Snapshot:
+        """What to look for overlaps in; the version is read first.
+
+        With `after` only reservations beyond it. Ids grow in the order in which a project's reservations are added: who
+        has seen a snapshot asks for what came after the last one in it.
+        """
         ...
 
     async def records(self, ids: Sequence[ReservationId]) -> list[ReservationRecord]:

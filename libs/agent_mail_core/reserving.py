@@ -122,7 +122,7 @@ class _Asking:
                 return refusal
         for _ in range(TRIES - 1):
             async with self._app.store.read() as db:
-                seen = await db.reservations.snapshot(self._project.id)
+                seen = await db.reservations.snapshot(self._project.id, self._overlaps.newest)
             await self._overlaps.learn(seen, self._app.long_turn)
             self._refusal = await self._refused(seen, keeps_place)
             if self._refusal is not None:
@@ -166,7 +166,7 @@ class _Asking:
         async with self._app.store.write() as db:
             version = await lease_holder(self._app, db, self._caller, self._actor)
             if seen is None:
-                seen = await db.reservations.snapshot(project_id)
+                seen = await db.reservations.snapshot(project_id, self._overlaps.newest)
                 self._overlaps.learn_now(seen)
             elif seen.version != version:
                 return None
@@ -230,7 +230,7 @@ class _Asking:
         live = await db.reservations.live_of(self._agent.id, [pattern.text for pattern in chosen])
         mine = {(record.pattern, record.is_literal): record for record in live}
         new = [pattern for pattern in chosen if _key(pattern) not in mine]
-        if len(seen.patterns) + len(new) > MAX_RESERVATIONS:
+        if seen.count + len(new) > MAX_RESERVATIONS:
             raise TooManyReservations(limit=MAX_RESERVATIONS, suggestion="release_file")
         granted = await self._add(db, new) if new else []
         renewed = await self._renew(db, [mine[_key(pattern)] for pattern in chosen if _key(pattern) in mine])

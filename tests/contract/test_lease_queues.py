@@ -242,6 +242,24 @@ async def test_waiting_holds_no_connection(office: Office) -> None:
         await asyncio.gather(*calls)
 
 
+async def test_a_later_snapshot_holds_what_is_newer_and_counts_all(office: Office) -> None:
+    async with office.app.store.read() as db:
+        project = await db.projects.find(office.caller.team_id, office.slug)
+    assert project is not None
+    await reserve(office, "Ann", "src", "docs")
+    async with office.app.store.read() as db:
+        first = await db.reservations.snapshot(project.id)
+    newest = max(one.id for one in first.patterns)
+    await reserve(office, "Bob", "tests")
+    await release(office, "Ann", "src")
+    async with office.app.store.read() as db:
+        later = await db.reservations.snapshot(project.id, newest)
+        whole = await db.reservations.snapshot(project.id)
+    assert [one.pattern for one in later.patterns] == ["tests"]
+    assert sorted(one.pattern for one in whole.patterns) == ["docs", "src", "tests"], "src is kept for a queue"
+    assert (first.count, later.count, whole.count) == (2, 3, 3)
+
+
 async def test_whatever_a_decision_may_rest_on_changes_the_version(office: Office) -> None:
     """A snapshot taken before is not decided by."""
 

@@ -59,7 +59,7 @@ def judged(
 ) -> Judgement:
     overlaps = Overlaps(ASKER, asked)
     rows = [ReservedPattern(one.id, one.agent_id, one.pattern, one.is_literal) for one in records]
-    overlaps.learn_now(Snapshot(1, rows, list(tickets)))
+    overlaps.learn_now(Snapshot(1, rows, list(tickets), len(rows)))
     return judge(asked, is_advisory, overlaps, {one.id: one for one in records}, own)
 
 
@@ -139,11 +139,13 @@ def test_what_came_since_is_learnt_in_addition() -> None:
     overlaps = Overlaps(ASKER, asked)
     rows = [ReservedPattern(ReservationId(n), HOLDER, f"src/{n}", False) for n in range(1, 40)]
     theirs = ticket(5, wanted("src/3", "src/30"))
-    overlaps.learn_now(Snapshot(1, rows[:20], [theirs]))
-    overlaps.learn_now(Snapshot(2, rows, [theirs]))
+    overlaps.learn_now(Snapshot(1, rows[:20], [theirs], 20))
+    assert overlaps.newest == 20
+    overlaps.learn_now(Snapshot(2, rows[20:], [theirs], 39))
+    assert overlaps.newest == 39
     assert overlaps.ids() == [row.id for row in rows]
     assert [sorted(rival.touched) for rival in overlaps.rivals] == [[3, 30]]
-    overlaps.learn_now(Snapshot(3, rows, []))
+    overlaps.learn_now(Snapshot(3, [], [], 39))
     assert overlaps.rivals == []
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from agent_mail_core.ids import AgentId, ProjectId, ReservationId
 from agent_mail_core.leases import HOLD_TTL
 from agent_mail_core.reservations import (
+    NO_RESERVATION,
     NewReservation,
     ReleaseKind,
     Renewal,
@@ -22,30 +23,35 @@ _RECORD = """
            r.release_reason, clock_timestamp()
     FROM reservations r JOIN agents a ON a.id = r.agent_id
 """
+# A bound of the index is a value: clock_timestamp() by itself would be asked for each row.
+_STANDING = """
+    SELECT {columns} FROM (
+        SELECT id, agent_id, pattern, is_literal FROM reservations
+        WHERE project_id = $1 AND released_at IS NULL AND expires_at > (SELECT clock_timestamp() - $2::interval)
+        UNION ALL
+        SELECT id, agent_id, pattern, is_literal FROM reservations
+        WHERE project_id = $1 AND released_at > (SELECT clock_timestamp() - $2::interval)
+    ) standing
+"""
 
 
 class PostgresReservations(Reservations):
     def __init__(self, db: Statements) -> None:
         self._db = db
 
-    async def snapshot(self, project_id: ProjectId) -> Snapshot:
+    async def snapshot(self, project_id: ProjectId, after: ReservationId = NO_RESERVATION) -> Snapshot:
         row = await self._db.row("SELECT version FROM lease_counters WHERE project_id = $1", project_id)
-        patterns = await self._db.rows(
-            """
-            SELECT id, agent_id, pattern, is_literal FROM reservations
-            WHERE project_id = $1 AND released_at IS NULL AND expires_at > clock_timestamp() - $2::interval
-            UNION ALL
-            SELECT id, agent_id, pattern, is_literal FROM reservations
-            WHERE project_id = $1
-                AND released_at > (SELECT clock_timestamp() - $2::interval)  -- a bound of the index, once it is a value
-            """,
-            project_id,
-            HOLD_TTL,
+        found = await self._db.rows(
+            _STANDING.format(columns="id, agent_id, pattern, is_literal") + "WHERE id > $3", project_id, HOLD_TTL, after
         )
+        count = len(found)
+        if after:
+            count = (await self._db.the_row(_STANDING.format(columns="count(*)"), project_id, HOLD_TTL))["count"]
         return Snapshot(
             row["version"] if row is not None else 0,
-            [ReservedPattern(*row) for row in patterns],
+            [ReservedPattern(*row) for row in found],
             await standing_tickets(self._db, project_id, "reservation"),
+            count,
         )
 
     async def records(self, ids: Sequence[ReservationId]) -> list[ReservationRecord]:

@@ -9,6 +9,7 @@ from agent_mail_core.ids import AgentId, ProjectId, ReservationId
 from agent_mail_core.leases import HOLD_TTL
 from agent_mail_core.ports import Clock
 from agent_mail_core.reservations import (
+    NO_RESERVATION,
     NewReservation,
     ReleaseKind,
     Renewal,
@@ -26,6 +27,15 @@ _RECORD = """
         r.release_reason
     FROM reservations r JOIN agents a ON a.id = r.agent_id
 """
+_STANDING = """
+    SELECT {columns} FROM (
+        SELECT id, agent_id, pattern, is_literal FROM reservations
+        WHERE project_id = ?1 AND released_at IS NULL AND expires_at > ?2
+        UNION ALL
+        SELECT id, agent_id, pattern, is_literal FROM reservations
+        WHERE project_id = ?1 AND released_at > ?2
+    ) standing
+"""
 
 
 class SqliteReservations(Reservations):
@@ -35,25 +45,24 @@ class SqliteReservations(Reservations):
         self._statements = statements
         self._clock = clock
 
-    async def snapshot(self, project_id: ProjectId) -> Snapshot:
+    async def snapshot(self, project_id: ProjectId, after: ReservationId = NO_RESERVATION) -> Snapshot:
         now = self._clock.microseconds()
         with self._statements.one_state():
             row = self._statements.row("SELECT version FROM lease_counters WHERE project_id = ?", (project_id,))
-            patterns = self._statements.rows(
-                """
-                SELECT id, agent_id, pattern, is_literal FROM reservations
-                WHERE project_id = ?1 AND released_at IS NULL AND expires_at > ?2
-                UNION ALL
-                SELECT id, agent_id, pattern, is_literal FROM reservations
-                WHERE project_id = ?1 AND released_at > ?2
-                """,
-                (project_id, now - HOLD_TTL // MICROSECOND),
+            since = now - HOLD_TTL // MICROSECOND
+            found = self._statements.rows(
+                _STANDING.format(columns="id, agent_id, pattern, is_literal") + "WHERE id > ?3",
+                (project_id, since, after),
             )
+            count = len(found)
+            if after:
+                count = self._statements.rows(_STANDING.format(columns="count(*)"), (project_id, since))[0][0]
             tickets = standing_tickets(self._statements, project_id, "reservation", now)
         return Snapshot(
             row[0] if row is not None else 0,
-            [ReservedPattern(one, agent_id, pattern, bool(literal)) for one, agent_id, pattern, literal in patterns],
+            [ReservedPattern(one, agent_id, pattern, bool(literal)) for one, agent_id, pattern, literal in found],
             tickets,
+            count,
         )
 
     async def records(self, ids: Sequence[ReservationId]) -> list[ReservationRecord]:
