@@ -71,6 +71,7 @@ async def tell_of_request(
         # Indented, so that no character of it means anything in Markdown.
         parts.append(f"The reason given:\n\n    {request.reason}")
     call = f'project_slug="{slug}", agent_name="{other.agent.name}", contact_name="{name}", accept=true'
+    parts.append("A reply to this mail reaches nobody.")
     parts.append(f"Answer with this call, or with accept=false{_until(request.expires_at)}:")
     parts.append(f"    respond_contact({call})")
     about = f"{name} asks to be your contact"
