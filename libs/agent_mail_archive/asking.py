@@ -14,6 +14,7 @@ from agent_mail_core.archive import (
     ArchiveReader,
     LogSlice,
 )
+from agent_mail_core.archive_errors import ArchiveUnavailable
 from agent_mail_core.archive_questions import (
     ArchiveQuestion,
     AskInbox,
@@ -26,7 +27,6 @@ from agent_mail_core.archive_questions import (
     open_answer,
     seal_question,
 )
-from agent_mail_core.errors import ArchiveUnavailable
 from agent_mail_core.ports import StoreIdentity
 from agent_mail_core.questions import Questions
 

@@ -31,7 +31,7 @@ from agent_mail_core.archive import (
     ArchiveTip,
     LogSlice,
 )
-from agent_mail_core.errors import ArchiveUnavailable
+from agent_mail_core.archive_errors import ArchiveUnavailable
 
 REMOTE_TIMEOUT_MS = 30_000
 NEWEST = 1000

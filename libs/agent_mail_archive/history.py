@@ -14,8 +14,8 @@ from agent_mail_archive.repository import ArchiveRepository
 from agent_mail_core import front_matter
 from agent_mail_core.archive import ArchivedEntry, ArchivedFile, ArchivedInbox, ArchivedMail, LoggedCommit, LogSlice
 from agent_mail_core.archive_commits import event_count, time_of
+from agent_mail_core.archive_errors import ArchiveCommitNotFound
 from agent_mail_core.archive_names import id_of_message_name, mark_path, second_of_message_name
-from agent_mail_core.errors import ArchiveCommitNotFound
 from agent_mail_core.pages import PAGE_CHARACTERS
 
 MOST_LOOKS = 5000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agent_mail_archive.packs import fsync_folder
 from agent_mail_core.archive import ArchivePlace
-from agent_mail_core.errors import ArchiveUnavailable
+from agent_mail_core.archive_errors import ArchiveUnavailable
 
 LOCK_TIMEOUT = 10.0
 _LOOK_AGAIN = 0.02

@@ -8,7 +8,7 @@ from pathlib import Path
 import pygit2
 
 from agent_mail_archive.repository import BRANCH, make_bare
-from agent_mail_core.errors import ArchiveUnavailable
+from agent_mail_core.archive_errors import ArchiveUnavailable
 
 _SPEC = f"{BRANCH}:{BRANCH}"
 

@@ -18,8 +18,8 @@ from agent_mail_archive.pending_tree import PendingTree
 from agent_mail_archive.places import beside
 from agent_mail_core.archive import ArchiveBatch, ArchiveTip
 from agent_mail_core.archive_commits import SERVICE, SERVICE_ADDRESS, CommitText, commit_text, read_tip
+from agent_mail_core.archive_errors import ArchiveMoved
 from agent_mail_core.archive_files import write_batch
-from agent_mail_core.errors import ArchiveMoved
 
 BRANCH = "refs/heads/main"
 

@@ -7,6 +7,7 @@ that holds its lease, and first makes its copy equal to the record (`archiving.a
 from __future__ import annotations
 
 from agent_mail_core.archive import Archive, ArchivePlace, ArchiveState
+from agent_mail_core.archive_errors import ArchiveCommitNotFound, ArchiveUnavailable
 from agent_mail_core.archive_questions import (
     ArchiveAnswer,
     ArchiveQuestion,
@@ -18,7 +19,7 @@ from agent_mail_core.archive_questions import (
     refusal_of,
     seal_answer,
 )
-from agent_mail_core.errors import AgentMailError, ArchiveCommitNotFound, ArchiveUnavailable
+from agent_mail_core.errors import AgentMailError
 from agent_mail_core.ids import ProjectId
 from agent_mail_core.ports import App, StoreIdentity
 from agent_mail_core.questions import Asked

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from agent_mail_core.errors import ArchiveUnavailable
+from agent_mail_core.archive_errors import ArchiveUnavailable
 from agent_mail_core.ids import ProjectId
 from agent_mail_core.ports import App
 

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from agent_mail_core.archive import ArchivedFile, ArchivedInbox, LogSlice
-from agent_mail_core.errors import AgentMailError, ArchiveCommitNotFound, ArchiveUnavailable
+from agent_mail_core.archive_errors import ArchiveCommitNotFound, ArchiveUnavailable
+from agent_mail_core.errors import AgentMailError
 from agent_mail_core.ids import LARGEST_ID
 from agent_mail_core.ports import StoreIdentity
 from agent_mail_core.questions import MOST_BYTES

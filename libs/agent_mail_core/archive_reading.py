@@ -14,9 +14,10 @@ from pydantic_core import PydanticCustomError
 
 from agent_mail_core.agents import the_agent
 from agent_mail_core.archive import ArchivedFile, ArchivePlace, ArchiveReader
+from agent_mail_core.archive_errors import ArchivePathNotFound, ArchiveUnavailable
 from agent_mail_core.archive_names import agent_folder, thread_path
 from agent_mail_core.cursors import list_cursor, list_scope, open_list_cursor
-from agent_mail_core.errors import ArchivePathNotFound, ArchiveUnavailable, ProjectNotFound
+from agent_mail_core.errors import ProjectNotFound
 from agent_mail_core.fields import AgentName, Cursor, Line, PageSize, ProjectRef, Request, Result, Timestamp
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.projects import the_project

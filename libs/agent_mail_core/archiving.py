@@ -25,7 +25,7 @@ from agent_mail_core.archive import (
     ArchiveTip,
 )
 from agent_mail_core.archive_copies import SHARE_IT, has_to_share
-from agent_mail_core.errors import ArchiveMoved, ArchiveUnavailable
+from agent_mail_core.archive_errors import ArchiveMoved, ArchiveUnavailable
 from agent_mail_core.events import FIRST_POSITION, EventEntry, EventFilter, EventPosition
 from agent_mail_core.giving_way import give_way
 from agent_mail_core.ids import MessageId, ProjectId

@@ -20,13 +20,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 from pydantic_core import PydanticCustomError
 
 from agent_mail_core.agents import acting_agent
-from agent_mail_core.errors import (
-    AgentRetired,
+from agent_mail_core.attachment_errors import (
     AttachmentNotFound,
     AttachmentsTooLarge,
     AttachmentTooLarge,
     TooManyAttachments,
 )
+from agent_mail_core.errors import AgentRetired
 from agent_mail_core.fields import AgentName, IdempotencyKey, Line, ProjectRef, Request, Result
 from agent_mail_core.file_names import media_type_of, safe_file_name
 from agent_mail_core.idempotency import IdempotencyScope, check_same, fingerprint

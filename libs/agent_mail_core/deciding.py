@@ -18,9 +18,9 @@ from agent_mail_core.attachments import check_linked
 from agent_mail_core.delivery import (
     SUBJECT_LENGTH,
     Draft,
+    OpenPairs,
     Outgoing,
     Parent,
-    Questions,
     SendFacts,
     SentMessage,
     Skipped,
@@ -49,7 +49,7 @@ from agent_mail_core.projects import ProjectRecord
 from agent_mail_core.search_text import IndexedText, index_text
 
 
-def decide(send: Outgoing, facts: SendFacts) -> Draft | SentMessage | Questions:
+def decide(send: Outgoing, facts: SendFacts) -> Draft | SentMessage | OpenPairs:
     """What to store for a send, or what was answered under its idempotency key before, or what must be known first.
 
     Raises the rule that forbids it: ProjectNotFound, AgentNotFound, AgentNotYours, AgentRetired, IdempotencyConflict,
@@ -69,7 +69,7 @@ def decide(send: Outgoing, facts: SendFacts) -> Draft | SentMessage | Questions:
         wanted = _reply_recipients(send, parent, sender, wanted)
     _refuse_duplicates(wanted)
     verdicts = _verdicts(facts, sender, wanted, thread)
-    if isinstance(verdicts, Questions):
+    if isinstance(verdicts, OpenPairs):
         return verdicts
     admitted = _admitted(send, sender, wanted, verdicts)
     subject = send.subject if send.subject is not None else _reply_subject(parent)
@@ -79,7 +79,7 @@ def decide(send: Outgoing, facts: SendFacts) -> Draft | SentMessage | Questions:
         sender=sender,
         thread_id=thread.id,
         thread_key=thread.key,
-        begins_thread=not thread.is_asked_for,
+        begins_thread=not thread.has_given_key,
         parent_id=send.parent_id,
         subject=subject,
         body_md=send.body_md,
@@ -138,8 +138,8 @@ class _Thread:
     project: ProjectRecord
     id: ThreadId | None
     key: str
-    is_asked_for: bool = True
-    """Not one that begins with this message."""
+    has_given_key: bool = True
+    """The sender named it, or answers in it. A drawn key is of a thread that begins with this message."""
 
 
 def _thread(send: Outgoing, facts: SendFacts, sender: Actor, parent: Parent | None) -> _Thread:
@@ -153,7 +153,7 @@ def _thread(send: Outgoing, facts: SendFacts, sender: Actor, parent: Parent | No
             raise ThreadMismatch(parent_thread_id=parent_thread, thread_id=send.thread_key)
         return _Thread(parent.project, parent.thread_id, parent.thread_key)
     if asked is None:
-        return _Thread(own, None, new_thread_key(), is_asked_for=False)
+        return _Thread(own, None, new_thread_key(), has_given_key=False)
     if asked.is_in(own.slug):
         return _Thread(own, None, asked.name)
     foreign = facts.foreign_thread
@@ -239,7 +239,7 @@ def _refuse_duplicates(wanted: Sequence[_Wanted]) -> None:
 
 def _verdicts(
     facts: SendFacts, sender: Actor, wanted: Sequence[_Wanted], thread: _Thread
-) -> Mapping[AgentId, Verdict] | Questions:
+) -> Mapping[AgentId, Verdict] | OpenPairs:
     """May the sender write to each, or what must be known before that can be said."""
     verdicts: dict[AgentId, Verdict] = {}
     open_pairs: list[Pair] = []
@@ -257,12 +257,12 @@ def _verdicts(
         if not needs_facts(meeting):
             verdicts[agent.id] = admit(meeting)
             continue
-        pair = Pair(sender.agent.id, agent.id, (thread.project.id, thread.key) if thread.is_asked_for else None)
+        pair = Pair(sender.agent.id, agent.id, (thread.project.id, thread.key) if thread.has_given_key else None)
         if facts.known is None:
             open_pairs.append(pair)
         else:
             verdicts[agent.id] = admit(meeting, facts.known.get(pair, STRANGERS))
-    return Questions(tuple(open_pairs)) if open_pairs else verdicts
+    return OpenPairs(tuple(open_pairs)) if open_pairs else verdicts
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,11 +174,11 @@ class SendFacts:
     attachments: Sequence[AttachmentRecord] = ()
     """Those of `Outgoing.attachment_ids` that the sender may link."""
     known: Mapping[Pair, Acquaintance] | None = None
-    """What `decide` asked for as Questions; None: it has not asked."""
+    """What `decide` asked for as OpenPairs; None: it has not asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class OpenPairs:
     """What must be known about pairs of agents before a send can be decided; nearly none has any."""
 
     pairs: tuple[Pair, ...]

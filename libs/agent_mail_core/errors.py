@@ -1,4 +1,4 @@
-"""Every error that an operation can answer with.
+"""The errors that operations answer with: their tree, and those of no noun with a file of its own (`*_errors`).
 
     AgentMailError
     ├── Invalid          the caller's input cannot be right, whatever the state
@@ -339,84 +339,6 @@ class IdempotencyConflict(Conflict):
     code = "idempotency_conflict"
 
 
-# --- attachments ------------------------------------------------------------------------------------------------------
-
-
-class ArchiveCommitNotFound(NotFound):
-    """The archive has no such commit."""
-
-    code = "archive_commit_not_found"
-
-
-class ArchivePathNotFound(NotFound):
-    """The archive has no such file or folder at that commit."""
-
-    code = "archive_path_not_found"
-
-
-class AttachmentNotFound(NotFound):
-    """No such attachment: add_attachment stores a file, and one that no message links to goes after 24 hours."""
-
-    code = "attachment_not_found"
-
-
-class AttachmentTooLarge(TooLarge):
-    """An attachment may have at most 10 MiB."""
-
-    code = "attachment_too_large"
-
-
-class AttachmentsTooLarge(TooLarge):
-    """Nothing was sent: the attachments of a message may have at most 25 MiB together."""
-
-    code = "attachments_too_large"
-
-
-class TooManyAttachments(Invalid):
-    """Nothing was sent: a message may have at most 20 attachments."""
-
-    code = "too_many_attachments"
-
-
-class StorageQuotaExceeded(TooLarge):
-    """The team's storage is full: ask an administrator for a larger quota, or for what can go."""
-
-    code = "storage_quota_exceeded"
-
-
-# --- leases -----------------------------------------------------------------------------------------------------------
-
-
-class ReservationNotFound(NotFound):
-    """No such reservation in this project: list_reservations shows those there are."""
-
-    code = "reservation_not_found"
-
-
-class ReservationNotHeld(Conflict):
-    """The agent does not hold all of these reservations: nothing was moved. `data.paths` names those it does not."""
-
-    code = "reservation_not_held"
-
-
-class ReservationsSplit(Conflict):
-    """What the agent would keep overlaps with what it hands over (`data.kept`): hand that over too, or release it."""
-
-    code = "reservations_split"
-
-
-class HolderActive(Forbidden):
-    """The holder was active lately: write to it, or wait. Only an administrator may insist, with override=true."""
-
-    code = "holder_active"
-
-
-class TooManyReservations(Limited):
-    """This project has as many reservations as one may have: release some."""
-
-    code = "too_many_reservations"
-
-
 # --- the service ------------------------------------------------------------------------------------------------------
 
 
@@ -470,15 +392,3 @@ class RestoreUnfinished(Unavailable):
     """The database was restored into another PostgreSQL: stop all servers and run `agent-mail migrate --restored`."""
 
     code = "restore_unfinished"
-
-
-class ArchiveUnavailable(Unavailable):
-    """The archive cannot be read or written now; mail goes on, and is archived later."""
-
-    code = "archive_unavailable"
-
-
-class ArchiveMoved(ArchiveUnavailable):
-    """Another worker went on with this archive; look again."""
-
-    code = "archive_moved"

@@ -84,7 +84,7 @@ async def _hand_off(
     handover: Handover,
 ) -> tuple[HandedOff, Sequence[AgentId]]:
     """Under the lease lock; the answer, and whose inboxes have news."""
-    giver = await still_acting(app, db, caller, known)
+    giver = await still_acting(app, db, caller, known)  # it may have retired while the lock was waited for
     taker = await the_agent(db, caller, giver.project.slug, request.to_agent)
     _refuse(giver, taker)
     moved = await move_reservations(db, caller.team_id, giver.project, giver.agent, taker.agent, handover)

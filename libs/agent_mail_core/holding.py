@@ -9,13 +9,13 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from agent_mail_core.agents import Actor, AgentRecord, the_agent
-from agent_mail_core.errors import HolderActive, ReservationNotFound
 from agent_mail_core.fields import AgentName, Id, ProjectRef, Request, Result
 from agent_mail_core.ids import AgentId, ReservationId
 from agent_mail_core.leases import LeaseReason, leases_topic, lock_leases, refuse_retired
 from agent_mail_core.ports import App, Caller, Role, Transaction, inbox_topics
 from agent_mail_core.posts import tell
 from agent_mail_core.projects import ProjectRecord
+from agent_mail_core.reservation_errors import HolderActive, ReservationNotFound
 from agent_mail_core.reservation_patterns import Key, keys_of
 from agent_mail_core.reservations import (
     MAX_PATHS,

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from agent_mail_core.agents import AgentRecord
-from agent_mail_core.errors import InvalidPath, ReservationNotHeld, ReservationsSplit
+from agent_mail_core.errors import InvalidPath
 from agent_mail_core.globs import Pattern, compile_pattern
 from agent_mail_core.ids import AgentId, ReservationId, TeamId
 from agent_mail_core.ports import Transaction
 from agent_mail_core.projects import ProjectRecord
+from agent_mail_core.reservation_errors import ReservationNotHeld, ReservationsSplit
 from agent_mail_core.reservation_overlaps import Overlaps, Wanted
 from agent_mail_core.reservation_patterns import Key, keys_of
 from agent_mail_core.reservations import (

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pydantic import Field, model_validator
 
 from agent_mail_core.agents import Actor, acting_agent
-from agent_mail_core.errors import TooManyReservations, TooManyWaiters
+from agent_mail_core.errors import TooManyWaiters
 from agent_mail_core.fields import AgentName, ProjectRef, Request, Result
 from agent_mail_core.globs import Pattern
 from agent_mail_core.ids import ReservationId
@@ -28,6 +28,7 @@ from agent_mail_core.leases import (
 )
 from agent_mail_core.ports import App, Caller, Transaction
 from agent_mail_core.reservation_conflicts import Judgement, ReservationConflict, judge
+from agent_mail_core.reservation_errors import TooManyReservations
 from agent_mail_core.reservation_overlaps import Overlaps, Wanted
 from agent_mail_core.reservation_patterns import patterns_of
 from agent_mail_core.reservations import (

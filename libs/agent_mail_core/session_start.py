@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from agent_mail_core.agents import Agent, agent_result
-from agent_mail_core.errors import TooManyReservations
 from agent_mail_core.fields import (
     Description,
     HumanKey,
@@ -30,6 +29,7 @@ from agent_mail_core.paths import normal_path
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.projects import EnsureProject, Project, ensure_in, project_result
 from agent_mail_core.registering import RegisterAgent, register_in
+from agent_mail_core.reservation_errors import TooManyReservations
 from agent_mail_core.reservations import MAX_PATHS
 from agent_mail_core.reserving import Reserved, ReserveFile, reserve_file
 from agent_mail_core.time_slices import in_slices

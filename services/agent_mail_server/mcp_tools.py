@@ -21,8 +21,9 @@ from mcp_types import (
     ToolAnnotations,
 )
 
+from agent_mail_core.attachment_errors import AttachmentTooLarge
 from agent_mail_core.attachments import AttachmentContent
-from agent_mail_core.errors import AgentMailError, AttachmentTooLarge
+from agent_mail_core.errors import AgentMailError
 from agent_mail_core.fields import Request, Result
 from agent_mail_core.ports import App, Caller
 from agent_mail_core.suggestions import near_names

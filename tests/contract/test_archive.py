@@ -12,10 +12,10 @@ import pytest
 
 from agent_mail_archive.repacking import MOST_PACKS
 from agent_mail_core.archive import ArchiveBatch, ArchivePlace, ArchiveTip
+from agent_mail_core.archive_errors import ArchiveMoved, ArchiveUnavailable
 from agent_mail_core.archive_names import message_path
 from agent_mail_core.archive_verifying import verify
 from agent_mail_core.archiving import archive_project, next_batch, rebuild
-from agent_mail_core.errors import ArchiveMoved, ArchiveUnavailable
 from agent_mail_core.ids import MessageId
 from agent_mail_core.jobs import LeaseLost
 from tests.contract.archives import ArchivedOffice, archived

@@ -15,9 +15,10 @@ import redis
 from agent_mail_archive.asking import RemoteArchive
 from agent_mail_cluster.redis import questions
 from agent_mail_cluster.redis.questions import ANSWERS, ASK_AGAIN_SECONDS, QUESTIONS, TAKEN, RedisQuestions
+from agent_mail_core.archive_errors import ArchiveUnavailable
 from agent_mail_core.archive_questions import ArchiveQuestion, AskLog, seal_question
 from agent_mail_core.archive_reading import ArchiveLog, ArchiveShow, archive_log, archive_show
-from agent_mail_core.errors import AgentMailError, ArchiveUnavailable
+from agent_mail_core.errors import AgentMailError
 from agent_mail_core.ports import App, StoreIdentity
 from agent_mail_core.questions import Asked
 from agent_mail_worker.answering import answering

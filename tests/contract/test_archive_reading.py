@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from agent_mail_core.archive_errors import ArchiveCommitNotFound, ArchivePathNotFound, ArchiveUnavailable
 from agent_mail_core.archive_reading import (
     ArchiveCommits,
     ArchiveLog,
@@ -16,13 +17,7 @@ from agent_mail_core.archive_reading import (
     archive_log,
     archive_show,
 )
-from agent_mail_core.errors import (
-    ArchiveCommitNotFound,
-    ArchivePathNotFound,
-    ArchiveUnavailable,
-    InvalidCursor,
-    ProjectNotFound,
-)
+from agent_mail_core.errors import InvalidCursor, ProjectNotFound
 from tests.contract.archives import ArchivedOffice, archived
 from tests.contract.databases import Database
 from tests.contract.office import Office, pages

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent_mail_core import attachments
+from agent_mail_core.attachment_errors import AttachmentNotFound, AttachmentTooLarge, StorageQuotaExceeded
 from agent_mail_core.attachments import (
     AddAttachment,
     AddedAttachment,
@@ -21,15 +22,7 @@ from agent_mail_core.attachments import (
     get_attachment,
     sweep_unlinked,
 )
-from agent_mail_core.errors import (
-    AgentNotFound,
-    AgentNotYours,
-    AgentRetired,
-    AttachmentNotFound,
-    AttachmentTooLarge,
-    IdempotencyConflict,
-    StorageQuotaExceeded,
-)
+from agent_mail_core.errors import AgentNotFound, AgentNotYours, AgentRetired, IdempotencyConflict
 from agent_mail_core.ids import MessageId
 from agent_mail_core.ports import App, Role
 from tests.contract.databases import Database

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from agent_mail_core.errors import AgentRetired, Forbidden, ReservationNotHeld
+from agent_mail_core.errors import AgentRetired, Forbidden
 from agent_mail_core.ports import App, Role
+from agent_mail_core.reservation_errors import ReservationNotHeld
 from agent_mail_core.review_errors import ReviewEnded, ReviewNotClaimed
 from tests.contract.databases import Database
 from tests.contract.leasing import acquire, force_through, listed, reserve

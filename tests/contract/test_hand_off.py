@@ -18,11 +18,10 @@ from agent_mail_core.errors import (
     Invalid,
     InvalidPath,
     RecipientsRefused,
-    ReservationNotHeld,
-    ReservationsSplit,
 )
 from agent_mail_core.hand_off import HandedOff
 from agent_mail_core.ports import App
+from agent_mail_core.reservation_errors import ReservationNotHeld, ReservationsSplit
 from tests.contract.databases import Database
 from tests.contract.leasing import listed, pass_time, renew, reserve
 from tests.contract.office import Office

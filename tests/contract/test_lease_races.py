@@ -9,10 +9,11 @@ from functools import partial
 import pytest
 
 from agent_mail_core.agents import the_agent
-from agent_mail_core.errors import AgentRetired, ReservationNotHeld
+from agent_mail_core.errors import AgentRetired
 from agent_mail_core.globs import compile_pattern, overlaps
 from agent_mail_core.lease_ends import close_expired, release_all
 from agent_mail_core.ports import App
+from agent_mail_core.reservation_errors import ReservationNotHeld
 from agent_mail_core.reservation_moves import handover_of, move_reservations
 from tests.contract.databases import Database
 from tests.contract.leasing import acquire, listed, pass_time, patterns, release, release_slot, reserve, slots

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from agent_mail_core import attachments
-from agent_mail_core.errors import AgentMailError, AttachmentNotFound, AttachmentsTooLarge, RecipientsUnknown
+from agent_mail_core.attachment_errors import AttachmentNotFound, AttachmentsTooLarge
+from agent_mail_core.errors import AgentMailError, RecipientsUnknown
 from tests.contract.contact_book import Book
 from tests.contract.databases import Database
 from tests.contract.office import Office

@@ -8,14 +8,10 @@ from typing import Any
 import pytest
 
 from agent_mail_core.activity import ListActivity, list_activity
+from agent_mail_core.attachment_errors import AttachmentNotFound
 from agent_mail_core.attachments import GetAttachment, get_attachment
 from agent_mail_core.delivery import Draft
-from agent_mail_core.errors import (
-    AttachmentNotFound,
-    MessageNotFound,
-    ProjectNotFound,
-    RecipientsUnknown,
-)
+from agent_mail_core.errors import MessageNotFound, ProjectNotFound, RecipientsUnknown
 from agent_mail_core.ids import MessageId
 from agent_mail_core.ports import App
 from agent_mail_core.project_deletion import (

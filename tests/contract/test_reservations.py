@@ -8,18 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from agent_mail_core import reserving
-from agent_mail_core.errors import (
-    AgentNotFound,
-    AgentNotYours,
-    AgentRetired,
-    HolderActive,
-    InvalidPath,
-    ProjectNotFound,
-    ReservationNotFound,
-    TooManyReservations,
-)
+from agent_mail_core.errors import AgentNotFound, AgentNotYours, AgentRetired, InvalidPath, ProjectNotFound
 from agent_mail_core.ports import Role
 from agent_mail_core.presence import PresenceLog
+from agent_mail_core.reservation_errors import HolderActive, ReservationNotFound, TooManyReservations
 from tests.contract.databases import Database
 from tests.contract.leasing import check, force, force_through, listed, pass_time, patterns, release, renew, reserve
 from tests.contract.office import Office, caller, pages

@@ -9,6 +9,7 @@ import pytest
 
 from agent_mail_core import archive_questions
 from agent_mail_core.archive import ArchivedEntry, ArchivedFile, LogSlice
+from agent_mail_core.archive_errors import ArchiveCommitNotFound, ArchiveUnavailable
 from agent_mail_core.archive_questions import (
     ArchiveAnswer,
     ArchiveQuestion,
@@ -23,7 +24,7 @@ from agent_mail_core.archive_questions import (
     seal_answer,
     seal_question,
 )
-from agent_mail_core.errors import ArchiveCommitNotFound, ArchiveUnavailable, MessageNotFound
+from agent_mail_core.errors import MessageNotFound
 from agent_mail_core.ports import StoreIdentity
 
 HERE = StoreIdentity("epoch", b"k" * 32)

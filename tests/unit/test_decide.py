@@ -17,9 +17,9 @@ from agent_mail_core.delivery import (
     SUBJECT_LENGTH,
     Draft,
     ForeignThread,
+    OpenPairs,
     Outgoing,
     Parent,
-    Questions,
     SendFacts,
     SentMessage,
     Skipped,
@@ -324,10 +324,10 @@ def test_what_must_be_known_is_asked_once_and_for_those_alone_whom_it_concerns()
     send = replace(SEND, to=("Bob", "Zoe@depot", "Yan@depot"), thread_key="Feat-1")
     asked = decide(send, ABROAD)
     pair = Pair(ANN.id, YAN.agent.id, (PROJECT.id, "Feat-1"))
-    assert asked == Questions((pair,))
+    assert asked == OpenPairs((pair,))
     assert names(drafted(send, replace(ABROAD, known={pair: Acquaintance(tie="accepted")})))[2] == ("Yan", "to")
     new_thread = decide(replace(send, thread_key=None), ABROAD)
-    assert new_thread == Questions((pair._replace(thread=None),))
+    assert new_thread == OpenPairs((pair._replace(thread=None),))
 
 
 def test_without_leave_nobody_gets_it_and_the_contact_is_missing() -> None:

@@ -6,8 +6,8 @@ So the quota is exact, and the bytes that a sweep takes away are none that an up
 from collections.abc import Sequence
 from datetime import timedelta
 
+from agent_mail_core.attachment_errors import StorageQuotaExceeded
 from agent_mail_core.attachments import AttachmentRecord, Attachments, NewAttachment
-from agent_mail_core.errors import StorageQuotaExceeded
 from agent_mail_core.ids import AgentId, AttachmentId, MessageId, TeamId
 from agent_mail_store.postgres.connections import Row
 from agent_mail_store.postgres.statements import Statements

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from agent_mail_core.admission import Acquaintance, Pair
 from agent_mail_core.deciding import decide
-from agent_mail_core.delivery import Delivered, Draft, Outgoing, Questions, SentMessage
+from agent_mail_core.delivery import Delivered, Draft, OpenPairs, Outgoing, SentMessage
 from agent_mail_core.errors import AgentMailError, TransactionConflict
 from agent_mail_core.idempotency import StoredAnswer
 from agent_mail_core.ids import MessageId, ProjectId, TeamId, ThreadId
@@ -42,7 +42,7 @@ async def deliver_together(db: Statements, team_id: TeamId, parcels: Sequence[Pa
     facts = await facts_of(db, team_id, [parcel.send for parcel in parcels])
     outcomes: dict[int, Outcome] = {}
     drafts: dict[int, Draft] = {}
-    questions: dict[int, Questions] = {}
+    open_pairs: dict[int, OpenPairs] = {}
     known: dict[Pair, Acquaintance] = {}
 
     def settle(number: int) -> None:
@@ -53,16 +53,16 @@ async def deliver_together(db: Statements, team_id: TeamId, parcels: Sequence[Pa
             return
         if isinstance(decided, SentMessage):
             outcomes[number] = Delivered(decided)
-        elif isinstance(decided, Questions):
-            questions[number] = decided
+        elif isinstance(decided, OpenPairs):
+            open_pairs[number] = decided
         else:
             drafts[number] = decided
 
     for number in range(len(parcels)):
         settle(number)
-    if questions:
-        known = await acquaintances(db, {pair for question in questions.values() for pair in question.pairs})
-        for number in questions:
+    if open_pairs:
+        known = await acquaintances(db, {pair for question in open_pairs.values() for pair in question.pairs})
+        for number in open_pairs:
             facts[number] = replace(facts[number], known=known)
             settle(number)
     for number, answer in (await _answers_of_racers(db, team_id, drafts)).items():
@@ -71,7 +71,7 @@ async def deliver_together(db: Statements, team_id: TeamId, parcels: Sequence[Pa
         settle(number)
     if drafts:
         numbers = list(drafts)
-        rests_on = {pair: known[pair] for number in questions.keys() & drafts for pair in questions[number].pairs}
+        rests_on = {pair: known[pair] for number in open_pairs.keys() & drafts for pair in open_pairs[number].pairs}
         bodies = [parcels[number].body for number in numbers]
         stored = await _store(db, team_id, list(drafts.values()), bodies, rests_on)
         outcomes.update(zip(numbers, stored, strict=True))

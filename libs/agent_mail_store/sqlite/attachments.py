@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import orjson
 
+from agent_mail_core.attachment_errors import StorageQuotaExceeded
 from agent_mail_core.attachments import AttachmentRecord, Attachments, NewAttachment
 from agent_mail_core.clock import MICROSECOND, from_microseconds
-from agent_mail_core.errors import StorageQuotaExceeded
 from agent_mail_core.ids import AgentId, AttachmentId, MessageId, TeamId
 from agent_mail_core.ports import Clock
 from agent_mail_store.sqlite.statements import Row, Statements

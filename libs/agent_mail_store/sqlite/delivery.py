@@ -6,7 +6,7 @@ Nothing here awaits: the writer calls it when its turn has come, and no other tr
 from dataclasses import replace
 
 from agent_mail_core.deciding import decide
-from agent_mail_core.delivery import Delivered, Outgoing, Questions, SentMessage
+from agent_mail_core.delivery import Delivered, OpenPairs, Outgoing, SentMessage
 from agent_mail_core.ports import Clock
 from agent_mail_store.sqlite.contacts import acquaintances
 from agent_mail_store.sqlite.delivery_facts import facts_of
@@ -19,9 +19,9 @@ def deliver(statements: Writing, clock: Clock, send: Outgoing) -> Delivered:
     now = clock.microseconds()
     facts = facts_of(statements, send, now)
     decided = decide(send, facts)
-    if isinstance(decided, Questions):
+    if isinstance(decided, OpenPairs):
         decided = decide(send, replace(facts, known=acquaintances(statements, decided.pairs, now)))
-    assert not isinstance(decided, Questions)
+    assert not isinstance(decided, OpenPairs)
     if isinstance(decided, SentMessage):
         return Delivered(decided)
     return store_message(statements, decided, now)
