@@ -65,13 +65,13 @@ _RENUMBER = (
 )
 
 
-_SKIP_FENCES = """
+_RAISE_FENCES = """
     INSERT INTO lease_counters AS known (project_id, fence) SELECT id, $1 FROM projects
-    ON CONFLICT (project_id) DO UPDATE SET fence = known.fence + $1
+    ON CONFLICT (project_id) DO UPDATE SET fence = greatest(known.fence, $1)
 """
 
 
-async def begin_epoch(database_url: str, epoch: str, fences_skipped: int) -> None:
+async def begin_epoch(database_url: str, epoch: str, fence: int) -> None:
     """See `runner.begin_epoch`."""
     async with alone(database_url) as connection:
         if await _is_ahead(connection):
@@ -83,7 +83,7 @@ async def begin_epoch(database_url: str, epoch: str, fences_skipped: int) -> Non
             if await _is_ahead(connection):
                 await _renumber(connection)
             await connection.execute("UPDATE facts SET value = $1 WHERE name = 'epoch'", epoch)
-            await connection.execute(_SKIP_FENCES, fences_skipped)
+            await connection.execute(_RAISE_FENCES, fence)
             if await _is_ahead(connection):
                 raise DatabaseUnavailable("Events were written meanwhile: stop all servers, then do it again.")
 

@@ -10,6 +10,7 @@ must know to serve it. A migration that older code cannot live with raises it.
 
 import re
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,10 +20,6 @@ from agent_mail_core.database_urls import Engine
 from agent_mail_migrations.migration import Migration
 
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
-
-
-FENCES_SKIPPED = 1_000_000_000
-"""In each project when an epoch begins: more than it gives between a backup and the loss of what came after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +73,17 @@ async def migrate(database_url: str) -> MigrationReport:
 
 async def begin_epoch(database_url: str) -> None:
     """Let a migrated database know that it was restored from a backup, or promoted: cursors from before expire, and
-    the fences of leases are higher than any that were given.
+    the fences of leases go on at the microseconds since 1970, higher than any that were given.
 
     On PostgreSQL its events are numbered anew if they must be, in their order, so that followers find what comes from
     now on behind them. No server may run meanwhile. Raises DatabaseUnavailable.
     """
-    epoch = secrets.token_hex(8)
+    epoch, fence = secrets.token_hex(8), time.time_ns() // 1000
     if database_urls.engine(database_url) == "sqlite":
         from agent_mail_migrations import sqlite_runner
 
-        await sqlite_runner.begin_epoch(database_url, epoch, FENCES_SKIPPED)
+        await sqlite_runner.begin_epoch(database_url, epoch, fence)
     else:
         from agent_mail_migrations import postgres_epoch
 
-        await postgres_epoch.begin_epoch(database_url, epoch, FENCES_SKIPPED)
+        await postgres_epoch.begin_epoch(database_url, epoch, fence)

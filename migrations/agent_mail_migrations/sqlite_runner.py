@@ -16,6 +16,11 @@ from agent_mail_migrations.migration import Migration
 LOCK_TIMEOUT = 30.0
 """Seconds to wait for whoever else migrates or writes."""
 
+_RAISE_FENCES = """
+    INSERT INTO lease_counters (project_id, fence) SELECT id, ?1 FROM projects WHERE true
+    ON CONFLICT (project_id) DO UPDATE SET fence = max(fence, ?1)
+"""
+
 
 async def apply(database_url: str, pending_for: Sequence[Migration], code_version: str) -> list[str]:
     """Apply those of `pending_for` that the file lacks, all or none, and make its facts; the names of those applied.
@@ -25,14 +30,8 @@ async def apply(database_url: str, pending_for: Sequence[Migration], code_versio
     return await asyncio.to_thread(_apply, sqlite_path(database_url), pending_for, code_version)
 
 
-_SKIP_FENCES = """
-    INSERT INTO lease_counters (project_id, fence) SELECT id, ?1 FROM projects WHERE true
-    ON CONFLICT (project_id) DO UPDATE SET fence = fence + ?1
-"""
-
-
-async def begin_epoch(database_url: str, epoch: str, fences_skipped: int) -> None:
-    """Make that the file's epoch, and leave out so many fences of each project."""
+async def begin_epoch(database_url: str, epoch: str, fence: int) -> None:
+    """Make that the file's epoch, and let the fences of each project go on from there."""
 
     def change() -> None:
         try:
@@ -42,7 +41,7 @@ async def begin_epoch(database_url: str, epoch: str, fences_skipped: int) -> Non
                 connection.execute("PRAGMA synchronous = FULL")
                 with connection:
                     connection.execute("UPDATE facts SET value = ? WHERE name = 'epoch'", (epoch,))
-                    connection.execute(_SKIP_FENCES, (fences_skipped,))
+                    connection.execute(_RAISE_FENCES, (fence,))
             finally:
                 connection.close()
         except apsw.Error as error:

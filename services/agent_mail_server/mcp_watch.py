@@ -100,10 +100,7 @@ class ResourceWatch:
         again from time to time.
         """
         for uri in self._watched.keys() - known.keys():
-            left = self._watched.pop(uri)
-            for topic in left.topics:
-                if all(topic not in watched.topics for watched in self._watched.values()):
-                    self._bell.leave(topic)
+            self._leave(uri)
         for uri in known.keys() - self._watched.keys():
             try:
                 watched = await watched_resource(self._app, self._caller, uri)
@@ -111,6 +108,13 @@ class ResourceWatch:
                 continue
             watched.mark = known[uri]
             await self.add(uri, watched)
+
+    def _leave(self, uri: str) -> None:
+        """Watch it no longer, and listen no longer to what nothing else is watched for."""
+        left = self._watched.pop(uri)
+        for topic in left.topics:
+            if all(topic not in watched.topics for watched in self._watched.values()):
+                self._bell.leave(topic)
 
     async def add(self, uri: str, watched: Watched) -> None:
         """Watch one more, from its mark on."""
@@ -144,7 +148,7 @@ class ResourceWatch:
                 watched.mark = mark
                 grown.append(uri)
             else:
-                del self._watched[uri]
+                self._leave(uri)
         return grown
 
     async def _is_seen(self, watched: Watched) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from agent_mail_core.contacts import NewContact
 from agent_mail_core.errors import ProjectNotFound
+from agent_mail_core.ports import Role
 from agent_mail_core.project_deletion import sweep_deleted
 from agent_mail_store.postgres.connections import Row
 from agent_mail_store.postgres.writing import Writing
@@ -35,6 +36,9 @@ LATE: dict[str, tuple[str, dict[str, Any]]] = {
     "start": ("start_session", {"human_key": "doomed", "program": "shell", "model": "m-1", "agent_name": "Ann"}),
     "link": ("link_project", {**DOOMED, "product_name": "Shop"}),
     "block": ("block_contact", {**DOOMED, "agent_name": "Ann", "contact_name": "Eve@branch"}),
+    "upload": ("add_attachment", {**DOOMED, "agent_name": "Ann", "file_name": "a.txt", "content_base64": "YQ=="}),
+    "webhook": ("add_webhook", {**DOOMED, "url": "https://93.184.216.34/hook"}),
+    "hold": ("set_legal_hold", {**DOOMED, "on_hold": True}),
 }
 
 
@@ -48,6 +52,7 @@ async def test_what_found_its_project_before_the_deletion_writes_nothing_after_i
     monkeypatch: pytest.MonkeyPatch,
     late: str,
 ) -> None:
+    office = replace(office, caller=replace(office.caller, role=Role.admin))
     await office.call("ensure_product", name="Shop")
     before = await database.dump()
     doomed = replace(office, slug="doomed")
@@ -58,7 +63,7 @@ async def test_what_found_its_project_before_the_deletion_writes_nothing_after_i
 
     async def paused(block: Writing, statement: str, *arguments: object) -> list[Row]:
         found = await rows(block, statement, *arguments)
-        if asyncio.current_task() is writing and not has_found.is_set() and "FROM projects" in statement:
+        if asyncio.current_task() is writing and not has_found.is_set() and "projects" in statement:
             has_found.set()
             await may_go_on.wait()
         return found

@@ -74,12 +74,15 @@ async def test_fences_are_higher_than_all_that_the_lost_part_may_have_given(
     await office.ensure("/code/shop", slug="shop")
     shop = Office(office.app, office.caller, "shop")
     await shop.register("Ann")
-    await family.close()
-    await migrate_restored(database.url)
-    app = replace(office.app, store=await family.open())
-    for place in (office.at(app), shop.at(app)):
-        [granted] = (await reserve(place, "Ann", "lib")).granted
-        assert granted.fence > before.fence + 1_000_000
+    given = before.fence
+    for path in ("lib", "docs"):  # once more, for what was restored was lost too
+        await family.close()
+        await migrate_restored(database.url)
+        app = replace(office.app, store=await family.open())
+        granted = [one for place in (office, shop) for one in (await reserve(place.at(app), "Ann", path)).granted]
+        assert min(one.fence for one in granted) > given + 1000
+        given = max(one.fence for one in granted)
+        await database.execute("UPDATE lease_counters SET fence = 5")  # as the same backup has them
 
 
 # --- into another PostgreSQL ------------------------------------------------------------------------------------------

@@ -62,13 +62,16 @@ class PostgresAttachments(Attachments):
         )
         if counted is None:
             raise StorageQuotaExceeded(limit=quota)
-        # Bytes that were there a moment ago, and have been swept away since, are a lost race by their foreign key.
+        # A lost race are bytes that were there a moment ago and have been swept away since, by their foreign key, and a
+        # project that was deleted since.
         row = await self._db.the_row(
             """
             WITH added AS (
                 INSERT INTO attachments (
                     public_id, team_id, project_id, uploader_id, file_name, media_type, size, sha256
-                ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *
+                )
+                SELECT $1, $2, id, $4, $5, $6, $7, $8 FROM projects WHERE id = $3 AND deleted_at IS NULL FOR KEY SHARE
+                RETURNING *
             )
             SELECT t.id, t.public_id, t.project_id, t.uploader_id, u.owner, t.file_name, t.media_type, t.size, t.sha256,
                    t.created_at, false

@@ -216,7 +216,8 @@ class PostgresRetention(Retention):
         await self._db.rows(f"SELECT pg_advisory_xact_lock({LOCK})")
         row = await self._db.the_row(
             """
-            INSERT INTO legal_holds AS h (project_id, reason, placed_by) VALUES ($1, $2, $3)
+            INSERT INTO legal_holds AS h (project_id, reason, placed_by)
+                SELECT id, $2, $3 FROM projects WHERE id = $1 AND deleted_at IS NULL FOR KEY SHARE
             ON CONFLICT (project_id) DO UPDATE SET reason = coalesce(excluded.reason, h.reason)
             RETURNING xmax = 0 AS is_new
             """,

@@ -42,8 +42,10 @@ class PostgresWebhooks(Webhooks):
             raise TooManyWebhooks(limit=limit, suggestion="list_webhooks")
         row = await self._db.the_row(
             """
+            WITH held AS (SELECT id FROM projects WHERE id = $2 AND deleted_at IS NULL FOR KEY SHARE)
             INSERT INTO webhooks (team_id, project_id, url, kinds, secret, position_xact, position_id)
-            VALUES ($1, $2, $3, $4, $5, pg_snapshot_xmin(pg_current_snapshot())::text::bigint, 0)
+                SELECT $1, $2, $3, $4, $5, pg_snapshot_xmin(pg_current_snapshot())::text::bigint, 0
+                WHERE $2::bigint IS NULL OR EXISTS (SELECT FROM held)
             RETURNING id
             """,
             new.team_id,
