@@ -130,7 +130,8 @@ async def test_20_calls_for_one_key_make_one_project(offices: Offices, database:
 
 
 async def test_20_keys_that_want_one_slug_all_get_a_project(offices: Offices) -> None:
-    keys = [f"{'Shop' if n % 2 else 'shop'}{'!' * (n // 2)}" for n in range(20)]
+    """None of them is that slug: it would be refused if it came late."""
+    keys = [f"{'Shop' if n % 2 else 'SHOP'}{'!' * (n // 2)}" for n in range(20)]
     calls = [insisting(partial(offices(n).ensure, key)) for n, key in enumerate(keys)]
     answers, errors = await outcomes(calls)
     assert errors == []
