@@ -33,6 +33,7 @@ NEAR_NAME_POOL = 1000
 
 
 NAME_LENGTH = 100
+"""Characters of a product's name as it is stored."""
 
 
 def _name(text: str) -> str:
@@ -40,7 +41,7 @@ def _name(text: str) -> str:
     if is_blank(name):
         raise PydanticCustomError("blank", "must not be blank")
     if len(name) > NAME_LENGTH:
-        raise PydanticCustomError("too_long", "must have at most 100 characters once normalized (NFC)")
+        raise PydanticCustomError("too_long", f"must have at most {NAME_LENGTH} characters once normalized (NFC)")
     return name
 
 
